@@ -1,0 +1,1 @@
+"""Analysis: text to terms with offsets, one pipeline for index and query."""

@@ -1,0 +1,33 @@
+"""What analysis gives: terms with the places in the original text that they came from."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A term and the code-point offsets of its source in the text as given (not as normalised)."""
+
+    term: str
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Analysis:
+    """``words``: jieba's search-mode words, stemmed Latin words, codes whole and in parts.
+    ``bigrams``: character bigrams of Han runs, the safety field against unknown words; Latin words
+    and codes stand in it as they do in ``words`` so that the field can be searched alone.
+    """
+
+    words: tuple[Token, ...]
+    bigrams: tuple[Token, ...]
+
+
+class Analyzer(Protocol):
+    """Thread-safe. ``fingerprint`` covers the pipeline's version and the user dictionary's hash."""
+
+    fingerprint: str
+
+    def analyze(self, text: str) -> Analysis:
+        """Terms have no white space and at most 100 characters; none is empty."""

@@ -1,0 +1,1 @@
+"""Answering: passages within a budget, the prompt, generation, citations."""

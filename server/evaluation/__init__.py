@@ -1,0 +1,1 @@
+"""Evaluation: runs, judgements and measures."""

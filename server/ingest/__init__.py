@@ -1,0 +1,1 @@
+"""Ingest: files to documents, documents to chunks, chunks to the store."""

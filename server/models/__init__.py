@@ -1,0 +1,1 @@
+"""Models: the contracts (``contract.py``), one file an adapter, and the choice for ``auto``."""

@@ -1,0 +1,96 @@
+"""The contracts of embedder, reranker and generator.
+
+Adapters import their heavy libraries when constructed, are thread-safe, and raise only errors of
+``server.errors``.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from server.documents import Vector
+
+
+class Embedder(Protocol):
+    """Texts to vectors of length 1.
+
+    ``name`` is for people (``e5``, ``bge:BAAI/bge-base-zh-v1.5``). ``fingerprint`` names everything
+    that makes the vectors what they are: kind, hash of the weights, query instruction, pooling.
+    ``max_tokens``: what the model reads of one text, its special tokens included.
+    """
+
+    name: str
+    fingerprint: str
+    dimensions: int
+    max_tokens: int
+
+    def embed_documents(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Shape (len(texts), dimensions); no texts give shape (0, dimensions).
+
+        Longer texts are cut at ``max_tokens``. Raises EmbedderUnavailable.
+        """
+
+    def embed_query(self, text: str) -> Vector:
+        """Shape (dimensions,). Raises EmbedderUnavailable."""
+
+    def count_tokens(self, text: str) -> int:
+        """How many tokens the model's own tokenizer makes of a text, special tokens left out.
+
+        The text may be of any length; nothing is cut.
+        """
+
+
+class Reranker(Protocol):
+    """Query and raw passages to relevance scores."""
+
+    name: str
+
+    def score(self, query: str, passages: Sequence[str]) -> list[float]:
+        """One score a passage in [0, 1], higher is better; [] for no passages.
+
+        Long pairs are cut on the passage's side. Raises RerankerUnavailable. The caller makes the
+        batches, to keep to its deadline.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Generated:
+    """The end of a generation: why it ended and what the generator counted (None: it didn't say)."""
+
+    reason: Literal["stop", "length"]
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+
+
+class Generator(Protocol):
+    """Chat messages to text.
+
+    ``context_tokens``: the fixed window for prompt and answer together.
+    """
+
+    name: str
+    context_tokens: int
+
+    def count_tokens(self, text: str) -> int:
+        """How many tokens a text takes at most; an upper bound where the model can't tell exactly."""
+
+    def stream(self, messages: Sequence[Message], *, max_tokens: int) -> Iterator[str | Generated]:
+        """Pieces of text as they come, then one Generated. Closing the iterator stops the generator.
+
+        Raises GeneratorUnavailable or one of its kinds, also from the iterator in the middle.
+        """
+
+    def check(self) -> str:
+        """One line about the generator when it can serve; else raises GeneratorUnavailable.
+
+        Answers within two seconds.
+        """

@@ -1,0 +1,1 @@
+"""Retrieval: two retrievers, fusion, reranking, highlights."""

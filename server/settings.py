@@ -1,0 +1,154 @@
+"""Settings, frozen; the only reader of the environment.
+
+Each field is read from ``TANYUAN_<NAME>`` (``OLLAMA_HOST`` is Ollama's own name), else from the TOML
+file that ``TANYUAN_CONFIG`` names (keys are the fields' names), else the default. README.md documents
+every one, and a test holds it to that.
+"""
+
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from server.errors import ConfigurationError
+
+StoreKind = Literal["embedded", "elasticsearch"]
+
+ENVIRONMENT_NAMES = {"ollama_host": "OLLAMA_HOST"}
+
+
+def environment_name(field_name: str) -> str:
+    """The environment variable of a setting."""
+    return ENVIRONMENT_NAMES.get(field_name, f"TANYUAN_{field_name.upper()}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """All settings. Sizes are bytes and times are seconds unless the name says otherwise."""
+
+    data: Path = Path("data")
+    host: str = "127.0.0.1"
+    port: int = 8000
+    threads: int = 16
+    store: StoreKind = "embedded"
+    index_prefix: str = "tanyuan"
+    elasticsearch_url: str = "http://127.0.0.1:9200"
+    elasticsearch_api_key: str = field(default="", repr=False)
+    elasticsearch_user: str = ""
+    elasticsearch_password: str = field(default="", repr=False)
+    elasticsearch_ca: str = ""
+    elasticsearch_shards: int = 1
+    elasticsearch_replicas: int = 0
+    elasticsearch_timeout: float = 30.0
+    embedder: str = "auto"
+    reranker: str = "auto"
+    generator: str = "auto"
+    models: str = ""  # folder of model weights; empty: <data>/models
+    dictionary: str = ""  # jieba user dictionary; empty: <data>/dictionary.txt where it exists
+    ollama_host: str = "http://127.0.0.1:11434"
+    generator_context: int = 8192  # num_ctx: tokens of prompt and answer together
+    generator_answer_tokens: int = 1024
+    generator_timeout: float = 120.0  # longest silence of the generator
+    generator_keep_alive: str = "30m"
+    offline: bool = True
+    search_timeout: float = 5.0  # a search's deadline
+    rerank_timeout: float = 2.0  # the reranker's share of it
+    rerank_top_n: int = 50
+    answer_passages: int = 12
+    max_body: int = 32 * 1024 * 1024
+    log_level: str = "info"
+
+    def __post_init__(self) -> None:
+        if self.store not in get_args(StoreKind):
+            raise _wrong("store", f"one of {', '.join(get_args(StoreKind))}", self.store)
+        if not 0 <= self.port <= 65_535:  # 0: the system chooses
+            raise _wrong("port", "a port number", self.port)
+        for name in ("threads", "elasticsearch_shards", "generator_answer_tokens", "rerank_top_n"):
+            if getattr(self, name) < 1:
+                raise _wrong(name, "at least 1", getattr(self, name))
+        if self.elasticsearch_replicas < 0:
+            raise _wrong("elasticsearch_replicas", "at least 0", self.elasticsearch_replicas)
+        if self.generator_context < 2 * self.generator_answer_tokens:
+            raise _wrong(
+                "generator_context",
+                "at least twice TANYUAN_GENERATOR_ANSWER_TOKENS, to leave room for the passages",
+                self.generator_context,
+            )
+        if self.max_body < 1024:
+            raise _wrong("max_body", "at least 1024 bytes", self.max_body)
+        for name in (
+            "elasticsearch_timeout",
+            "generator_timeout",
+            "search_timeout",
+            "rerank_timeout",
+        ):
+            if not 0 < getattr(self, name) <= 86_400:
+                raise _wrong(name, "a number of seconds above 0", getattr(self, name))
+
+    @classmethod
+    def load(cls, environment: Mapping[str, str] = os.environ, **overrides: object) -> "Settings":
+        """Read the environment and the TOML file; ``overrides`` (a script's options) win.
+
+        Raises ConfigurationError naming the variable, the file or the unknown key.
+        """
+        values: dict[str, Any] = _read_file(environment.get("TANYUAN_CONFIG", ""))
+        known = {item.name: item for item in fields(cls)}
+        unknown = sorted(values.keys() - known.keys())
+        if unknown:
+            raise ConfigurationError(
+                f"The file that TANYUAN_CONFIG names has unknown keys: {', '.join(unknown)}."
+            )
+        for name in known:
+            raw = environment.get(environment_name(name), "")
+            if raw:
+                values[name] = raw
+        values.update({key: value for key, value in overrides.items() if value is not None})
+        return cls(**{key: _convert(key, value) for key, value in values.items()})
+
+    @property
+    def models_folder(self) -> Path:
+        return Path(self.models) if self.models else self.data / "models"
+
+    @property
+    def dictionary_file(self) -> Path | None:
+        """The user dictionary, or None where there is none."""
+        if self.dictionary:
+            return Path(self.dictionary)
+        default = self.data / "dictionary.txt"
+        return default if default.is_file() else None
+
+
+def _wrong(name: str, wanted: str, got: object) -> ConfigurationError:
+    return ConfigurationError(f"{environment_name(name)} must be {wanted}; got {got!r}.")
+
+
+def _read_file(path: str) -> dict[str, Any]:
+    if not path:
+        return {}
+    try:
+        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigurationError(
+            f"TANYUAN_CONFIG names {path}, which can't be read: {error}"
+        ) from error
+
+
+def _convert(name: str, value: object) -> object:
+    """A setting's text, or TOML value, as the field's type."""
+    default = next(item.default for item in fields(Settings) if item.name == name)
+    kind = type(default)
+    if kind is bool:
+        word = str(value).strip().lower()
+        if word not in {"0", "1", "true", "false"}:
+            raise _wrong(name, "0 or 1", value)
+        return word in {"1", "true"}
+    if kind is Path:
+        return Path(str(value)).expanduser()
+    if kind is int or kind is float:
+        try:
+            return kind(str(value))
+        except ValueError:
+            raise _wrong(name, "a number", value) from None
+    return str(value)

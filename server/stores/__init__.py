@@ -1,0 +1,1 @@
+"""Stores: the contract (``contract.py``), filters, and one folder or file a backend."""

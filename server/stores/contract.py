@@ -1,0 +1,197 @@
+"""The contract of a store. ``tests/stores/contract.py`` holds it as test classes.
+
+A store keeps each collection's documents, whole, as the truth, and one live generation of chunks that
+a recipe derived from them. An acknowledged write survives ``kill -9``.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+from server.documents import Document, IndexedChunk, Passage, StoredDocument, Vector
+from server.errors import TanyuanError
+from server.recipes import Recipe
+from server.stores.filters import Filter
+
+MAX_DEPTH = 10_000  # the deepest hit that can be reached (Elasticsearch's index.max_result_window)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Collection:
+    """A collection as it stands. Counts are of what search sees."""
+
+    name: str
+    description: str
+    recipe: Recipe
+    generation: str
+    documents: int
+    chunks: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DocumentState:
+    """What the store knows of a document that is there, without its text.
+
+    ``complete`` is False when a write of it was cut off, so it must be written again even if the
+    content is the same.
+    """
+
+    revision: int
+    content_hash: str
+    chunks: int
+    complete: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Write:
+    """One document with all that was derived from it.
+
+    ``if_revision``: the revision that must be there now; 0: the document must not be there; None:
+    no condition.
+    """
+
+    document: Document
+    chunks: tuple[IndexedChunk, ...]
+    if_revision: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Written:
+    document_id: str
+    revision: int
+    chunks: int
+    status: Literal["created", "updated"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deleted:
+    document_id: str
+    revision: int  # of the delete itself
+    chunks: int  # how many were removed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextClause:
+    """Terms to look for in one text field; scores of terms and clauses are summed (BM25, k1 1.2, b .75).
+
+    A term that stands twice counts twice.
+    """
+
+    field: str
+    terms: tuple[str, ...]
+    weight: float = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LegsRequest:
+    """What the two retrievers are asked, side by side, under one filter.
+
+    ``text``: clauses of the BM25 retriever, None to leave it out. ``vector``: float32 (dimensions,)
+    of length 1 for the kNN retriever, None to leave it out. ``k``: hits wanted from each.
+    """
+
+    text: tuple[TextClause, ...] | None = None
+    vector: Vector | None = None
+    filter: Filter | None = None
+    k: int = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Leg:
+    """One retriever's list: (chunk id, score) by falling score, ties by chunk id.
+
+    BM25 scores are Lucene's; kNN scores are cosines. ``total``: how many chunks match in all (for
+    kNN: how many were returned). ``took_ms``: the retriever's own time.
+    """
+
+    hits: tuple[tuple[str, float], ...] = ()
+    total: int = 0
+    took_ms: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Legs:
+    """The lists asked for; ``errors`` holds, by "bm25" or "vector", why one is missing."""
+
+    bm25: Leg | None = None
+    vector: Leg | None = None
+    errors: Mapping[str, TanyuanError] = field(default_factory=dict)
+
+
+class Store(Protocol):
+    """Thread-safe. Every method may raise StoreUnavailable or StoreTimeout."""
+
+    kind: str
+
+    def create_collection(self, name: str, *, recipe: Recipe, description: str = "") -> Collection:
+        """Create an empty collection whose generation is stamped with ``recipe``.
+
+        Raises CollectionExists.
+        """
+
+    def describe(self, name: str, description: str) -> Collection:
+        """Change a collection's description. Raises CollectionNotFound."""
+
+    def collections(self) -> list[Collection]:
+        """All collections by name."""
+
+    def collection(self, name: str) -> Collection:
+        """Raises CollectionNotFound."""
+
+    def recipe(self, name: str) -> Recipe:
+        """The live generation's recipe; cheap enough to ask at every query.
+
+        Raises CollectionNotFound.
+        """
+
+    def delete_collection(self, name: str) -> int:
+        """Remove a collection with all it holds; return how many documents. Raises CollectionNotFound."""
+
+    def states(self, collection: str, document_ids: Sequence[str]) -> dict[str, DocumentState]:
+        """State by id, of those that are there. Sees every acknowledged write at once."""
+
+    def write(
+        self, collection: str, writes: Sequence[Write], *, refresh: bool = False
+    ) -> list[Written | TanyuanError]:
+        """Put documents, replacing older ones with all their chunks; one result a write, in order.
+
+        A failure of one does not stop the others: it is returned (RevisionConflict, InvalidInput,
+        StoreFull …), never swallowed. Returned successes are durable, and with ``refresh`` search
+        sees them. The same id twice in one call: the later wins, each has its result.
+        Raises CollectionNotFound; InvalidInput for a vector of a wrong shape, for one that is not
+        finite, or for unknown text fields.
+        """
+
+    def delete(
+        self,
+        collection: str,
+        document_id: str,
+        *,
+        if_revision: int | None = None,
+        refresh: bool = False,
+    ) -> Deleted:
+        """Remove a document and all its chunks, keeping a tombstone so that revisions go on rising.
+
+        Raises DocumentNotFound, RevisionConflict, CollectionNotFound.
+        """
+
+    def document(self, collection: str, document_id: str) -> StoredDocument:
+        """The whole document; sees every acknowledged write. Raises DocumentNotFound."""
+
+    def documents(self, collection: str) -> Iterator[StoredDocument]:
+        """Every document, in no stated order, with bounded memory."""
+
+    def search(self, collection: str, request: LegsRequest) -> Legs:
+        """Both lists, in one round trip where the store is remote. Raises CollectionNotFound."""
+
+    def passages(self, collection: str, chunk_ids: Sequence[str]) -> dict[str, Passage]:
+        """Passages by chunk id, of those that are there."""
+
+    def refresh(self, collection: str) -> None:
+        """Make every acknowledged write visible to search."""
+
+    def check(self) -> str:
+        """One line about the store when it can serve (version, place); else raises StoreUnavailable."""
+
+    def close(self) -> None:
+        """Release files and connections; calling it again does nothing."""

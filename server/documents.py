@@ -230,3 +230,14 @@ class Passage:
     source: str
     metadata: Mapping[str, MetadataValue]
     revision: int
+
+
+def passage_text(title: str, headings: tuple[str, ...], text: str) -> str:
+    """A chunk as models read it, for the embedder and the reranker alike.
+
+    The title and the heading path, joined by " > ", stand on a line before the text. A heading that
+    repeats the one before it is left out, as is the whole line where there is none.
+    """
+    path = [part for part in (title, *headings) if part]
+    path = [part for at, part in enumerate(path) if at == 0 or part != path[at - 1]]
+    return f"{' > '.join(path)}\n{text}" if path else text

@@ -1,0 +1,342 @@
+"""The retrieval pipeline: query → two retrievers side by side → fusion → reranker → hits."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from server.analysis.contract import Analysis, Analyzer
+from server.documents import (
+    PUBLIC,
+    Passage,
+    Vector,
+    check_collection,
+    document_id_of,
+    passage_text,
+)
+from server.errors import (
+    EmbedderUnavailable,
+    InvalidInput,
+    PageTooDeep,
+    RecipeMismatch,
+    TanyuanError,
+)
+from server.hits import Degraded, Hit, Mode, Ranker, Retrieval, Stage
+from server.models.contract import Embedder, Reranker
+from server.recipes import Recipe
+from server.retrieval.fusion import Fusion, Ranked, fuse
+from server.retrieval.highlight import highlight
+from server.retrieval.query import Profile, text_clauses
+from server.retrieval.rerank import rerank
+from server.stores import contract
+from server.stores.contract import MAX_DEPTH, Legs, LegsRequest, Store
+from server.stores.filters import All, Filter, Terms
+from server.texts import check_text
+
+MAX_QUERY_CHARS = 2_000
+MAX_SIZE = 100
+
+Leg = Literal["bm25", "vector"]
+_LAST_FIRST: tuple[Ranker, ...] = ("rerank", "fused", "bm25", "vector")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchQuery:
+    """A search as asked for. ``offset`` is the API's ``from``. ``fusion`` None: the profile's.
+
+    ``group``: one hit a document, its best. Raises InvalidInput or PageTooDeep.
+    """
+
+    query: str
+    collection: str = "default"
+    mode: Mode = "hybrid"
+    size: int = 10
+    offset: int = 0
+    filter: Filter | None = None
+    fusion: Fusion | None = None
+    rerank: bool = True
+    group: bool = False
+
+    def __post_init__(self) -> None:
+        check_text(self.query, field="query", max_chars=MAX_QUERY_CHARS)
+        if not self.query.strip():
+            raise InvalidInput("The query is empty; type something to look for.", field="query")
+        check_collection(self.collection)
+        if not 1 <= self.size <= MAX_DEPTH or self.offset < 0:
+            raise InvalidInput(
+                f"size is from 1 to {MAX_DEPTH:,} and from is at least 0.", field="size"
+            )
+        if self.offset + self.size > MAX_DEPTH:
+            raise PageTooDeep(
+                f"from + size goes past {MAX_DEPTH:,} hits; narrow the search by a filter instead.",
+                field="from",
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class _Clock:
+    """Collects stages and degradations of one request."""
+
+    now: Callable[[], float]
+    stages: list[Stage] = field(default_factory=list)
+    degraded: list[Degraded] = field(default_factory=list)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        start = self.now()
+        yield
+        self.stages.append(Stage(name, round((self.now() - start) * 1000, 3)))
+
+
+class Searcher:
+    """Answers searches over one store; thread-safe.
+
+    ``rerank_seconds`` is the reranker's share of ``seconds``, the deadline of a request. ``embedder``
+    or ``reranker`` None: there is none, and ``missing`` says why, by stage.
+    """
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        analyzer: Analyzer,
+        embedder: Embedder | None,
+        reranker: Reranker | None,
+        recipe: Recipe,
+        profile: Profile | None = None,
+        missing: Mapping[str, str] | None = None,
+        seconds: float = 5.0,
+        rerank_seconds: float = 2.0,
+        rerank_top_n: int = 50,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self._store = store
+        self._analyzer = analyzer
+        self._embedder = embedder
+        self._reranker = reranker
+        self._recipe = recipe
+        self._profile = profile or Profile()
+        self._missing = missing or {}
+        self._seconds = seconds
+        self._rerank_seconds = rerank_seconds
+        self._rerank_top_n = rerank_top_n
+        self._clock = clock
+
+    def search(self, query: SearchQuery, *, groups: frozenset[str] | None) -> Retrieval:
+        """Retrieve for a caller who belongs to ``groups`` (None: may see everything).
+
+        A stage that fails is named in ``degraded`` as long as another still finds something to show.
+        Raises CollectionNotFound, and what the only retriever asked for raises.
+        """
+        began = self._clock()
+        clock = _Clock(self._clock)
+        fusion = query.fusion or self._profile.fusion
+        fusion = replace(fusion, window=max(fusion.window, query.offset + query.size))
+        with clock.stage("analyze"):
+            analysis = self._analyzer.analyze(query.query)
+        legs = self._retrieve(query, analysis, fusion, visible(query.filter, groups), clock)
+        lists: dict[Leg, Ranked] = {name: leg.hits for name, leg in _named(legs)}
+        ranking = _Ranking({}).with_lists(lists)
+        if len(lists) == 1:
+            (ranked,) = lists.values()
+        else:
+            with clock.stage("fuse"):
+                ranked = fuse(lists, fusion)
+            ranking = ranking.with_lists({"fused": ranked})
+        order = [chunk_id for chunk_id, _ in ranked]
+        passages: dict[str, Passage] = {}
+        if query.rerank:
+            order, ranking = self._rerank(query, order, ranking, passages, clock, began)
+        more = dict.fromkeys(order, 0)
+        if query.group:
+            order, more = _group(order)
+        page = order[query.offset : query.offset + query.size]
+        with clock.stage("passages"):
+            wanted = [chunk_id for chunk_id in page if chunk_id not in passages]
+            passages.update(self._store.passages(query.collection, wanted) if wanted else {})
+        with clock.stage("highlight"):
+            hits = tuple(
+                self._hit(passages[chunk_id], analysis, ranking, more[chunk_id])
+                for chunk_id in page
+                if chunk_id in passages  # deleted since the retrievers saw it
+            )
+        return Retrieval(
+            query=query.query,
+            mode=query.mode,
+            total=max(legs.bm25.total if legs.bm25 else 0, len(ranked)),
+            hits=hits,
+            stages=tuple(clock.stages),
+            degraded=tuple(clock.degraded),
+        )
+
+    def _retrieve(
+        self,
+        query: SearchQuery,
+        analysis: Analysis,
+        fusion: Fusion,
+        filter_: Filter | None,
+        clock: _Clock,
+    ) -> Legs:
+        """Both lists, or the one that can be had; raises when none can."""
+        asked: tuple[Leg, ...] = ("bm25", "vector") if query.mode == "hybrid" else (query.mode,)
+        stamped = self._store.recipe(query.collection)
+        failures: dict[str, TanyuanError] = {
+            leg: error
+            for leg in asked
+            if (error := mismatch(query.collection, stamped, self._recipe, leg))
+        }
+        vector: Vector | None = None
+        if "vector" in asked and "vector" not in failures:
+            with clock.stage("embed"):
+                try:
+                    vector = self._embed(query.query)
+                except EmbedderUnavailable as error:
+                    failures["vector"] = error
+        legs = Legs()
+        if set(asked) - failures.keys():
+            with clock.stage("retrieve"):
+                request = LegsRequest(
+                    text=text_clauses(analysis, self._profile)
+                    if "bm25" in asked and "bm25" not in failures
+                    else None,
+                    vector=vector,
+                    filter=filter_,
+                    k=fusion.window,
+                )
+                legs = self._store.search(query.collection, request)
+            clock.stages.extend(Stage(name, leg.took_ms) for name, leg in _named(legs))
+        failures.update(legs.errors)
+        if len(failures) == len(asked):
+            raise failures[asked[0]]
+        clock.degraded.extend(Degraded(leg, error.message) for leg, error in failures.items())
+        return legs
+
+    def _embed(self, text: str) -> Vector:
+        if self._embedder is None:
+            raise EmbedderUnavailable(
+                self._missing.get("embedder", "No embedder is configured, so words alone decide.")
+            )
+        return self._embedder.embed_query(text)
+
+    def _rerank(
+        self,
+        query: SearchQuery,
+        order: list[str],
+        ranking: "_Ranking",
+        passages: dict[str, Passage],
+        clock: _Clock,
+        began: float,
+    ) -> tuple[list[str], "_Ranking"]:
+        """The order with its first ``rerank_top_n`` reranked; fills ``passages`` with those read."""
+        if self._reranker is None:
+            reason = self._missing.get("reranker", "No reranker is configured.")
+            clock.degraded.append(Degraded("rerank", reason))
+            return order, ranking
+        top = order[: self._rerank_top_n]
+        with clock.stage("rerank_passages"):
+            passages.update(self._store.passages(query.collection, top) if top else {})
+        with clock.stage("rerank"):
+            left = self._seconds - (self._clock() - began)
+            result = rerank(
+                query.query,
+                [(chunk_id, _read(passages[chunk_id])) for chunk_id in top if chunk_id in passages],
+                self._reranker,
+                seconds=max(0.0, min(self._rerank_seconds, left)),
+                clock=self._clock,
+            )
+        clock.degraded.extend(result.degraded)
+        reranked = sorted(result.scores, key=lambda chunk_id: (-result.scores[chunk_id], chunk_id))
+        rest = [chunk_id for chunk_id in order if chunk_id not in result.scores]
+        return reranked + rest, ranking.with_list(
+            "rerank", [(c, result.scores[c]) for c in reranked]
+        )
+
+    def _hit(self, passage: Passage, analysis: Analysis, ranking: "_Ranking", more: int) -> Hit:
+        chunk = passage.chunk
+        scores, ranks = ranking.of_chunk(chunk.id)
+        return Hit(
+            document_id=chunk.document_id,
+            chunk_id=chunk.id,
+            title=passage.title,
+            text=chunk.text,
+            start=chunk.start,
+            end=chunk.end,
+            headings=chunk.headings,
+            source=passage.source,
+            metadata=passage.metadata,
+            score=next(scores[name] for name in _LAST_FIRST if name in scores),
+            scores=scores,
+            ranks=ranks,
+            highlights=highlight(chunk.text, analysis, self._analyzer),
+            title_highlights=highlight(passage.title, analysis, self._analyzer),
+            more=more,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Ranking:
+    """Score and rank (from 1) of each chunk in each list."""
+
+    places: Mapping[Ranker, Mapping[str, tuple[int, float]]]
+
+    def with_lists(self, lists: Mapping[Leg, Ranked] | Mapping[Ranker, Ranked]) -> "_Ranking":
+        added = {
+            name: {chunk_id: (rank, score) for rank, (chunk_id, score) in enumerate(ranked, 1)}
+            for name, ranked in lists.items()
+        }
+        return _Ranking({**self.places, **added})
+
+    def of_chunk(self, chunk_id: str) -> tuple[dict[Ranker, float], dict[Ranker, int]]:
+        found = {
+            name: places[chunk_id] for name, places in self.places.items() if chunk_id in places
+        }
+        return (
+            {name: score for name, (_, score) in found.items()},
+            {name: rank for name, (rank, _) in found.items()},
+        )
+
+
+def visible(filter_: Filter | None, groups: frozenset[str] | None) -> Filter | None:
+    """The filter that also keeps a caller to documents of his groups and public ones."""
+    if groups is None:
+        return filter_
+    allowed = Terms("acl", tuple(sorted(groups | {PUBLIC})))
+    return All((allowed, filter_)) if filter_ else allowed
+
+
+def mismatch(collection: str, stamped: Recipe, own: Recipe, leg: Leg) -> RecipeMismatch | None:
+    """Why a leg can't be searched: the generation was made by another recipe than this process's."""
+    fields = {"analyzer", "mapping"} if leg == "bm25" else {"embedder", "dimensions", "mapping"}
+    differing = {key: pair for key, pair in stamped.differences(own).items() if key in fields}
+    if leg == "vector" and not own.embedder:
+        return None  # there is no embedder here at all, which is said as such
+    if not differing:
+        return None
+    parts = "; ".join(f"{key} {was!r}, here {now!r}" for key, (was, now) in differing.items())
+    return RecipeMismatch(
+        f"Collection {collection!r} was indexed by another recipe ({parts}). "
+        f"Run scripts/rebuild --collection {collection}, or start with the settings it was made with."
+    )
+
+
+def _named(legs: Legs) -> list[tuple[Leg, contract.Leg]]:
+    named: tuple[tuple[Leg, contract.Leg | None], ...] = (
+        ("bm25", legs.bm25),
+        ("vector", legs.vector),
+    )
+    return [(name, leg) for name, leg in named if leg is not None]
+
+
+def _read(passage: Passage) -> str:
+    return passage_text(passage.title, passage.chunk.headings, passage.chunk.text)
+
+
+def _group(order: Sequence[str]) -> tuple[list[str], dict[str, int]]:
+    """The best chunk of each document in order, and how many others of it were found."""
+    best: dict[str, str] = {}
+    more: dict[str, int] = {}
+    for chunk_id in order:
+        first = best.setdefault(document_id_of(chunk_id), chunk_id)
+        more[first] = more.get(first, -1) + 1
+    return list(best.values()), more

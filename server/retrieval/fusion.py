@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from server.errors import InvalidInput
+from server.hits import Ranker
 from server.stores.contract import MAX_DEPTH
 
 Method = Literal["rrf", "convex"]
@@ -44,14 +45,14 @@ class Fusion:
             )
 
 
-def fuse(lists: Mapping[str, Ranked], fusion: Fusion) -> list[tuple[str, float]]:
+def fuse(lists: Mapping[Ranker, Ranked], fusion: Fusion) -> list[tuple[str, float]]:
     """Merge lists of (chunk id, score), each by falling score, into one by falling fused score.
 
     ``lists`` may hold "bm25" and "vector". A chunk that a list lacks gets nothing from it. Fused
     scores lie in [0, 1] for the convex combination. Inputs are not changed.
     """
     score = _reciprocal_ranks if fusion.method == "rrf" else _normalised
-    weights = {"bm25": fusion.bm25, "vector": fusion.vector}
+    weights: dict[Ranker, float] = {"bm25": fusion.bm25, "vector": fusion.vector}
     whole = sum(weights[name] for name in lists) if fusion.method == "convex" else 1.0
     fused: dict[str, float] = {}
     for name, ranked in lists.items():

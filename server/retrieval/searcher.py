@@ -28,6 +28,7 @@ from server.recipes import Recipe
 from server.retrieval.fusion import Fusion, Ranked, fuse
 from server.retrieval.highlight import highlight
 from server.retrieval.query import Profile, text_clauses
+from server.retrieval.ranking import Ranking
 from server.retrieval.rerank import rerank
 from server.stores import contract
 from server.stores.contract import MAX_DEPTH, Legs, LegsRequest, Store
@@ -38,7 +39,6 @@ MAX_QUERY_CHARS = 2_000
 MAX_SIZE = 100
 
 Leg = Literal["bm25", "vector"]
-_LAST_FIRST: tuple[Ranker, ...] = ("rerank", "fused", "bm25", "vector")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,18 +136,20 @@ class Searcher:
         with clock.stage("analyze"):
             analysis = self._analyzer.analyze(query.query)
         legs = self._retrieve(query, analysis, fusion, visible(query.filter, groups), clock)
-        lists: dict[Leg, Ranked] = {name: leg.hits for name, leg in _named(legs)}
-        ranking = _Ranking({}).with_lists(lists)
+        lists: dict[Ranker, Ranked] = {name: leg.hits for name, leg in _named(legs)}
         if len(lists) == 1:
             (ranked,) = lists.values()
         else:
             with clock.stage("fuse"):
-                ranked = fuse(lists, fusion)
-            ranking = ranking.with_lists({"fused": ranked})
+                ranked = lists["fused"] = fuse(lists, fusion)
         order = [chunk_id for chunk_id, _ in ranked]
         passages: dict[str, Passage] = {}
         if query.rerank:
-            order, ranking = self._rerank(query, order, ranking, passages, clock, began)
+            lists["rerank"] = self._rerank(query, order, passages, clock, began)
+            reranked = {chunk_id for chunk_id, _ in lists["rerank"]}
+            order = [chunk_id for chunk_id, _ in lists["rerank"]] + [
+                chunk_id for chunk_id in order if chunk_id not in reranked
+            ]
         more = dict.fromkeys(order, 0)
         if query.group:
             order, more = _group(order)
@@ -155,6 +157,7 @@ class Searcher:
         with clock.stage("passages"):
             wanted = [chunk_id for chunk_id in page if chunk_id not in passages]
             passages.update(self._store.passages(query.collection, wanted) if wanted else {})
+        ranking = Ranking(lists)
         with clock.stage("highlight"):
             hits = tuple(
                 self._hit(passages[chunk_id], analysis, ranking, more[chunk_id])
@@ -223,16 +226,15 @@ class Searcher:
         self,
         query: SearchQuery,
         order: list[str],
-        ranking: "_Ranking",
         passages: dict[str, Passage],
         clock: _Clock,
         began: float,
-    ) -> tuple[list[str], "_Ranking"]:
-        """The order with its first ``rerank_top_n`` reranked; fills ``passages`` with those read."""
+    ) -> Ranked:
+        """The first ``rerank_top_n`` as the reranker orders them; fills ``passages`` with them."""
         if self._reranker is None:
             reason = self._missing.get("reranker", "No reranker is configured.")
             clock.degraded.append(Degraded("rerank", reason))
-            return order, ranking
+            return ()
         top = order[: self._rerank_top_n]
         with clock.stage("rerank_passages"):
             passages.update(self._store.passages(query.collection, top) if top else {})
@@ -246,15 +248,11 @@ class Searcher:
                 clock=self._clock,
             )
         clock.degraded.extend(result.degraded)
-        reranked = sorted(result.scores, key=lambda chunk_id: (-result.scores[chunk_id], chunk_id))
-        rest = [chunk_id for chunk_id in order if chunk_id not in result.scores]
-        return reranked + rest, ranking.with_list(
-            "rerank", [(c, result.scores[c]) for c in reranked]
-        )
+        return sorted(result.scores.items(), key=lambda item: (-item[1], item[0]))
 
-    def _hit(self, passage: Passage, analysis: Analysis, ranking: "_Ranking", more: int) -> Hit:
+    def _hit(self, passage: Passage, analysis: Analysis, ranking: Ranking, more: int) -> Hit:
         chunk = passage.chunk
-        scores, ranks = ranking.of_chunk(chunk.id)
+        scores = ranking.scores(chunk.id)
         return Hit(
             document_id=chunk.document_id,
             chunk_id=chunk.id,
@@ -265,35 +263,12 @@ class Searcher:
             headings=chunk.headings,
             source=passage.source,
             metadata=passage.metadata,
-            score=next(scores[name] for name in _LAST_FIRST if name in scores),
+            score=[*scores.values()][-1],
             scores=scores,
-            ranks=ranks,
+            ranks=ranking.ranks(chunk.id),
             highlights=highlight(chunk.text, analysis, self._analyzer),
             title_highlights=highlight(passage.title, analysis, self._analyzer),
             more=more,
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class _Ranking:
-    """Score and rank (from 1) of each chunk in each list."""
-
-    places: Mapping[Ranker, Mapping[str, tuple[int, float]]]
-
-    def with_lists(self, lists: Mapping[Leg, Ranked] | Mapping[Ranker, Ranked]) -> "_Ranking":
-        added = {
-            name: {chunk_id: (rank, score) for rank, (chunk_id, score) in enumerate(ranked, 1)}
-            for name, ranked in lists.items()
-        }
-        return _Ranking({**self.places, **added})
-
-    def of_chunk(self, chunk_id: str) -> tuple[dict[Ranker, float], dict[Ranker, int]]:
-        found = {
-            name: places[chunk_id] for name, places in self.places.items() if chunk_id in places
-        }
-        return (
-            {name: score for name, (_, score) in found.items()},
-            {name: rank for name, (rank, _) in found.items()},
         )
 
 

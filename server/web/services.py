@@ -1,0 +1,41 @@
+"""Services: everything the web layer calls, put together by the composition root."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from server.settings import Settings
+from server.stores.contract import Store
+from server.web.keys import Keys
+
+if TYPE_CHECKING:
+    from server.answering.answerer import Answerer
+    from server.ingest.indexer import Indexer
+    from server.retrieval.searcher import Searcher
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Component:
+    """Whether a part can serve now, what it is, and one line about it (or why it can't serve)."""
+
+    ready: bool
+    name: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Services:
+    """``choices``: (component, name, reason) of each adapter chosen at start.
+
+    ``components`` gives the readiness by component ("store", "embedder", "reranker", "generator") and
+    answers within about two seconds; only "store" decides whether the server is ready.
+    """
+
+    settings: Settings
+    store: Store
+    indexer: "Indexer"
+    searcher: "Searcher"
+    answerer: "Answerer"
+    keys: Keys
+    choices: tuple[tuple[str, str, str], ...]
+    components: Callable[[], Mapping[str, Component]]

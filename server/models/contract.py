@@ -4,7 +4,8 @@ Adapters import their heavy libraries when constructed, are thread-safe, and rai
 ``server.errors``.
 """
 
-from collections.abc import Iterator, Sequence
+from collections import abc
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -71,19 +72,24 @@ class Generated:
     completion_tokens: int | None = None
 
 
+Stream = abc.Generator[str | Generated, None, None]
+
+
 class Generator(Protocol):
     """Chat messages to text.
 
-    ``context_tokens``: the fixed window for prompt and answer together.
+    ``context_tokens``: the fixed window for prompt and answer together. ``message_overhead``: tokens
+    that the chat template adds to each message, at most.
     """
 
     name: str
     context_tokens: int
+    message_overhead: int
 
     def count_tokens(self, text: str) -> int:
         """How many tokens a text takes at most; an upper bound where the model can't tell exactly."""
 
-    def stream(self, messages: Sequence[Message], *, max_tokens: int) -> Iterator[str | Generated]:
+    def stream(self, messages: Sequence[Message], *, max_tokens: int) -> Stream:
         """Pieces of text as they come, then one Generated. Closing the iterator stops the generator.
 
         Raises GeneratorUnavailable or one of its kinds, also from the iterator in the middle.

@@ -1,0 +1,42 @@
+"""An extract: the best sentences of the sources, for when there is no generator."""
+
+from collections.abc import Sequence
+
+from server.analysis.contract import Analyzer
+from server.analysis.sentences import split_sentences
+from server.hits import Hit
+
+MAX_SENTENCES = 5
+MAX_SOURCES = 5
+MAX_CHARS = 300  # of one sentence: a table row or a code block can be much longer
+
+
+def extract(question: str, sources: Sequence[Hit], analyzer: Analyzer) -> str:
+    """Sentences, one a line, each with the number of its source as a marker.
+
+    A sentence counts by the share of the question's words that it holds and by its source's rank.
+    The first sentence of the best source stands in where no sentence shares a word with the question.
+    """
+    wanted = {token.term for token in analyzer.analyze(question).words}
+    scored: list[tuple[float, int, int, str]] = []
+    seen: set[str] = set()
+    for number, hit in enumerate(sources[:MAX_SOURCES], 1):
+        for start, end in split_sentences(hit.text):
+            sentence = " ".join(hit.text[start:end].split())
+            if not sentence or sentence in seen:
+                continue
+            seen.add(sentence)
+            held = wanted & {token.term for token in analyzer.analyze(sentence).words}
+            if held:
+                score = len(held) / len(wanted) / (1 + 0.2 * (number - 1))
+                scored.append((-score, number, start, sentence))
+    best = sorted(scored)[:MAX_SENTENCES]
+    if not best and sources:
+        first = " ".join(sources[0].text.split())
+        best = [(0.0, 1, 0, first)] if first else []
+    ordered = sorted(best, key=lambda item: (item[1], item[2]))
+    return "\n".join(f"{_short(sentence)} [{number}]" for _, number, _, sentence in ordered)
+
+
+def _short(sentence: str) -> str:
+    return sentence if len(sentence) <= MAX_CHARS else sentence[:MAX_CHARS].rstrip() + "…"

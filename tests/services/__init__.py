@@ -1,0 +1,1 @@
+"""Real servers for the tests: found, started in Docker, or built from package registries."""

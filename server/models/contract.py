@@ -24,9 +24,18 @@ class Embedder(Protocol):
     """
 
     name: str
-    fingerprint: str
     dimensions: int
     max_tokens: int
+
+    @property
+    def fingerprint(self) -> str:
+        """Hashes the weights when first asked, under a second. Raises EmbedderUnavailable."""
+
+    def warm_up(self) -> None:
+        """Load what is loaded at first use, some seconds; a server calls it once, after any fork.
+
+        Raises EmbedderUnavailable.
+        """
 
     def embed_documents(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Shape (len(texts), dimensions); no texts give shape (0, dimensions).
@@ -48,6 +57,9 @@ class Reranker(Protocol):
     """Query and raw passages to relevance scores."""
 
     name: str
+
+    def warm_up(self) -> None:
+        """Load what is loaded at first use, as an embedder does. Raises RerankerUnavailable."""
 
     def score(self, query: str, passages: Sequence[str]) -> list[float]:
         """One score a passage in [0, 1], higher is better; [] for no passages.

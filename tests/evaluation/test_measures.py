@@ -1,0 +1,89 @@
+import json
+import math
+
+import pytest
+
+from server.errors import InvalidInput
+from server.evaluation.dataset import Dataset, load_qrels
+from server.evaluation.measures import measure, measure_each
+from server.evaluation.runs import write_trec
+
+
+def test_measures_by_hand():
+    qrels = {"q1": {"a": 2, "b": 1}, "q2": {"z": 1}}
+    run = {"q1": {"x": 1.0, "a": 0.5, "b": 0.4}}
+
+    figures = measure(qrels, run)
+
+    ideal = 2 + 1 / math.log2(3)
+    ndcg = (2 / math.log2(3) + 1 / math.log2(4)) / ideal
+    assert figures == {
+        "nDCG@10": pytest.approx(ndcg / 2),
+        "MRR@10": pytest.approx(0.25),
+        "Recall@10": pytest.approx(0.5),
+        "Recall@100": pytest.approx(0.5),
+    }
+    assert measure_each(qrels, run)["MRR@10"] == {"q1": 0.5, "q2": 0.0}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "corpus.jsonl").write_text(
+        json.dumps({"_id": "a", "title": "标题", "text": "正文"}) + "\n", encoding="utf-8"
+    )
+    (tmp_path / "queries.jsonl").write_text(
+        json.dumps({"_id": "q1", "text": "问题"}) + "\n" + json.dumps({"_id": "q2", "text": "无"}),
+        encoding="utf-8",
+    )
+    (tmp_path / "qrels.tsv").write_text("query-id\tcorpus-id\tscore\nq1\ta\t1\n", encoding="utf-8")
+    return tmp_path
+
+
+def test_only_judged_queries_count(folder):
+    dataset = Dataset.load(folder)
+
+    assert dataset.queries == {"q1": "问题"}
+    assert dataset.qrels == {"q1": {"a": 1}}
+    (document,) = dataset.documents()
+    assert (document.id, document.title, document.text) == ("a", "标题", "正文")
+
+
+def test_trec_qrels_are_read_too(tmp_path):
+    path = tmp_path / "qrels.txt"
+    path.write_text("q1 0 a 2\nq1 0 b 0\n", encoding="utf-8")
+
+    assert load_qrels(path) == {"q1": {"a": 2, "b": 0}}
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("queries.jsonl", "{broken", "line 1"),
+        ("queries.jsonl", '{"_id": "q9", "text": "x"}', "judgement"),
+        ("qrels.tsv", "a\tb\tscore\nq1\ta\tmany\n", "line 2"),
+        ("qrels.tsv", "", "no judgement"),
+    ],
+)
+def test_broken_data_is_named(folder, name, content, said):
+    (folder / name).write_text(content, encoding="utf-8")
+
+    with pytest.raises(InvalidInput, match=said):
+        Dataset.load(folder)
+
+
+def test_a_missing_folder_is_named(tmp_path):
+    with pytest.raises(InvalidInput, match=r"qrels\.tsv"):
+        Dataset.load(tmp_path / "none")
+
+
+def test_runs_are_written_in_trec_format(tmp_path):
+    path = tmp_path / "run.txt"
+
+    write_trec({"q1": {"b": 0.5, "a": 1.0}}, path, tag="t")
+
+    assert path.read_text().splitlines() == [
+        "q1 Q0 a 1 1.000000000 t",
+        "q1 Q0 b 2 0.500000000 t",
+    ]
+    with pytest.raises(InvalidInput, match="white space"):
+        write_trec({"q1": {"a b": 1.0}}, path, tag="t")

@@ -1,0 +1,97 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from server.errors import InvalidInput
+from server.retrieval.fusion import Fusion, fuse
+
+scores = st.floats(min_value=-100, max_value=100, allow_nan=False)
+ranked = st.dictionaries(st.sampled_from([f"d{n}:0" for n in range(12)]), scores).map(
+    lambda found: sorted(found.items(), key=lambda item: (-item[1], item[0]))
+)
+fusions = st.builds(
+    Fusion,
+    method=st.sampled_from(["rrf", "convex"]),
+    bm25=st.floats(min_value=0.1, max_value=5),
+    vector=st.floats(min_value=0, max_value=5),
+)
+
+
+@given(ranked, ranked, fusions)
+def test_every_chunk_comes_out_once_in_a_determined_order(bm25, vector, fusion):
+    fused = fuse({"bm25": bm25, "vector": vector}, fusion)
+
+    ids = [chunk_id for chunk_id, _ in fused]
+    assert sorted(ids) == sorted({chunk_id for chunk_id, _ in bm25 + vector})
+    assert fused == sorted(fused, key=lambda item: (-item[1], item[0]))
+    assert fused == fuse({"vector": vector, "bm25": bm25}, fusion)
+
+
+@given(ranked, fusions)
+def test_a_list_fused_alone_keeps_its_order(bm25, fusion):
+    fused = fuse({"bm25": bm25}, fusion)
+
+    by_score = {}
+    for chunk_id, score in bm25:
+        by_score.setdefault(score, set()).add(chunk_id)
+    if fusion.method == "rrf":
+        assert [chunk_id for chunk_id, _ in fused] == [chunk_id for chunk_id, _ in bm25]
+    assert {chunk_id for chunk_id, _ in fused} == {chunk_id for chunk_id, _ in bm25}
+
+
+@given(ranked, ranked, st.floats(min_value=0.5, max_value=2), st.floats(-50, 50))
+def test_convex_fusion_does_not_depend_on_a_list_s_scale(bm25, vector, factor, shift):
+    scaled = [(chunk_id, round(score * 2**6) * factor + shift) for chunk_id, score in bm25]
+    plain = [(chunk_id, float(round(score * 2**6))) for chunk_id, score in bm25]
+
+    one = dict(fuse({"bm25": plain, "vector": vector}, Fusion()))
+    other = dict(fuse({"bm25": scaled, "vector": vector}, Fusion()))
+
+    assert one == pytest.approx(other, abs=1e-6)
+
+
+def test_reciprocal_ranks_are_those_of_the_paper():
+    fused = fuse(
+        {"bm25": [("a:0", 9.0), ("b:0", 8.0)], "vector": [("b:0", 0.9), ("c:0", 0.8)]},
+        Fusion(method="rrf"),
+    )
+
+    assert fused == [
+        ("b:0", pytest.approx(1 / 62 + 1 / 61)),
+        ("a:0", pytest.approx(1 / 61)),
+        ("c:0", pytest.approx(1 / 62)),
+    ]
+
+
+def test_convex_weights_share_the_whole():
+    fused = fuse(
+        {"bm25": [("a:0", 20.0), ("b:0", 10.0)], "vector": [("b:0", 0.9), ("a:0", 0.1)]},
+        Fusion(bm25=1, vector=3),
+    )
+
+    assert fused == [("b:0", pytest.approx(0.75)), ("a:0", pytest.approx(0.25))]
+
+
+def test_only_the_window_enters():
+    deep = [(f"d{n}:0", 100.0 - n) for n in range(10)]
+
+    fused = fuse({"bm25": deep}, Fusion(window=3))
+
+    assert [chunk_id for chunk_id, _ in fused] == ["d0:0", "d1:0", "d2:0"]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"method": "sum"},
+        {"bm25": -1.0},
+        {"bm25": 0.0, "vector": 0.0},
+        {"vector": float("nan")},
+        {"rank_constant": 0},
+        {"window": 0},
+        {"window": 10_001},
+    ],
+)
+def test_wrong_fusion_is_refused(wrong):
+    with pytest.raises(InvalidInput):
+        Fusion(**wrong)

@@ -1,0 +1,618 @@
+"""The contract of a store as test classes, which every backend inherits.
+
+A backend's test module defines the fixture ``store``, an open store of its own, and subclasses each
+class. ``VECTOR_TOLERANCE`` may be raised by a backend that keeps vectors quantised.
+"""
+
+import math
+import uuid
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from server.documents import TEXT_FIELDS
+from server.errors import (
+    CollectionExists,
+    CollectionNotFound,
+    DocumentNotFound,
+    InvalidInput,
+    PageTooDeep,
+    RevisionConflict,
+)
+from server.stores.contract import (
+    MAX_DEPTH,
+    Deleted,
+    LegsRequest,
+    Store,
+    TextClause,
+    Write,
+    Written,
+)
+from server.stores.filters import Terms
+from tests.stores.builders import (
+    DIMENSIONS,
+    LEXICAL_RECIPE,
+    RECIPE,
+    bm25_ids,
+    unit,
+    vector_ids,
+    words,
+    write,
+)
+
+
+def unique_name() -> str:
+    return f"c{uuid.uuid4().hex[:12]}"
+
+
+class StoreContract:
+    """What all contract classes share."""
+
+    VECTOR_TOLERANCE = 1e-5
+
+    @pytest.fixture
+    def collection(self, store: Store) -> Iterator[str]:
+        name = unique_name()
+        store.create_collection(name, recipe=RECIPE)
+        yield name
+        if any(found.name == name for found in store.collections()):
+            store.delete_collection(name)
+
+    def put(self, store: Store, collection: str, *writes: Write) -> list[Written]:
+        """Write, visible to search, and expect every one to succeed."""
+        results = store.write(collection, writes, refresh=True)
+        for result in results:
+            assert isinstance(result, Written), result
+        return [result for result in results if isinstance(result, Written)]
+
+
+class CollectionContract(StoreContract):
+    def test_a_new_collection_is_empty_and_carries_its_recipe(self, store: Store) -> None:
+        name = unique_name()
+        made = store.create_collection(name, recipe=RECIPE, description="员工手册")
+        assert (made.name, made.description, made.recipe) == (name, "员工手册", RECIPE)
+        assert (made.documents, made.chunks) == (0, 0)
+        assert made.generation
+        assert store.collection(name) == made
+        assert store.recipe(name) == RECIPE
+        assert made in store.collections()
+        store.delete_collection(name)
+
+    def test_a_name_is_taken_once(self, store: Store, collection: str) -> None:
+        with pytest.raises(CollectionExists):
+            store.create_collection(collection, recipe=LEXICAL_RECIPE)
+        assert store.recipe(collection) == RECIPE
+
+    def test_collections_come_by_name(self, store: Store) -> None:
+        base = unique_name()
+        names = [base + ending for ending in ("-b", "", "_c", "-a", "a")]
+        for name in names:
+            store.create_collection(name, recipe=RECIPE)
+        found = [made.name for made in store.collections() if made.name.startswith(base)]
+        assert found == sorted(names)
+        for name in names:
+            store.delete_collection(name)
+
+    def test_a_name_that_begins_as_another_is_another(self, store: Store, collection: str) -> None:
+        longer = collection + "-2"
+        store.create_collection(longer, recipe=RECIPE)
+        self.put(store, longer, write("a", "red"))
+        store.delete_collection(collection)
+        assert bm25_ids(store, longer, "red") == ["a:0"]
+        store.delete_collection(longer)
+
+    @pytest.mark.parametrize("name", ["", "UPPER", "../up", "a/b", "*", "a,b", "_all", "x" * 65])
+    def test_a_bad_name_is_refused(self, store: Store, name: str) -> None:
+        with pytest.raises(InvalidInput):
+            store.create_collection(name, recipe=RECIPE)
+
+    def test_the_description_changes(self, store: Store, collection: str) -> None:
+        self.put(store, collection, write("a", "red"))
+        changed = store.describe(collection, "新的说明")
+        assert changed.description == "新的说明"
+        assert store.collection(collection) == changed
+        assert (changed.documents, changed.chunks, changed.recipe) == (1, 1, RECIPE)
+
+    def test_counts_follow_writes_and_deletes(self, store: Store, collection: str) -> None:
+        self.put(store, collection, write("a", "one", "two"), write("b", "three"))
+        store.delete(collection, "a", refresh=True)
+        self.put(store, collection, write("b", "four", "five", "six"))
+        found = store.collection(collection)
+        assert (found.documents, found.chunks) == (1, 3)
+
+    def test_a_deleted_collection_is_gone_and_its_name_free(
+        self, store: Store, collection: str
+    ) -> None:
+        self.put(store, collection, write("a", "red"), write("b", "red"))
+        assert store.delete_collection(collection) == 2
+        with pytest.raises(CollectionNotFound):
+            store.collection(collection)
+        store.create_collection(collection, recipe=LEXICAL_RECIPE)
+        assert store.recipe(collection) == LEXICAL_RECIPE
+        assert store.collection(collection).documents == 0
+        assert bm25_ids(store, collection, "red") == []
+        assert store.states(collection, ["a"]) == {}
+
+    def test_what_is_not_there_is_named(self, store: Store) -> None:
+        name = unique_name()
+        calls = [
+            lambda: store.collection(name),
+            lambda: store.recipe(name),
+            lambda: store.describe(name, "x"),
+            lambda: store.delete_collection(name),
+            lambda: store.states(name, ["a"]),
+            lambda: store.write(name, [write("a", "red")]),
+            lambda: store.delete(name, "a"),
+            lambda: store.document(name, "a"),
+            lambda: list(store.documents(name)),
+            lambda: store.search(name, LegsRequest(text=words("red"))),
+            lambda: store.passages(name, ["a:0"]),
+            lambda: store.refresh(name),
+        ]
+        for call in calls:
+            with pytest.raises(CollectionNotFound, match=name):
+                call()
+
+    def test_check_says_one_line(self, store: Store) -> None:
+        line = store.check()
+        assert line
+        assert "\n" not in line
+
+
+class DocumentContract(StoreContract):
+    """Documents, revisions, replacing and deleting."""
+
+    def test_a_document_comes_back_as_submitted(self, store: Store, collection: str) -> None:
+        given = write(
+            "doc",
+            "第一段 文字",
+            "second 🙂 part",
+            title="差旅 报销",
+            source="https://wiki/差旅?x=1#y",
+            acl=["hr", "财务"],
+            metadata={
+                "year": 2024,
+                "price": 1.5,
+                "draft": False,
+                "tags": ["a", "b"],
+                "部门": "人事",
+                "a.b.c": "dotted",
+                "empty": [],
+                "mixed": ["1", 1, True, 1.25],
+            },
+        )
+        [result] = self.put(store, collection, given)
+        assert result == Written(document_id="doc", revision=1, chunks=2, status="created")
+        stored = store.document(collection, "doc")
+        assert stored.document == given.document
+        assert stored.document.content_hash == given.document.content_hash
+        assert (stored.revision, stored.chunks) == (1, 2)
+        assert stored.updated_at.startswith("20")
+        assert store.passages(collection, ["doc:1"])["doc:1"].metadata == given.document.metadata
+
+    def test_revisions_rise_by_one_through_every_change(
+        self, store: Store, collection: str
+    ) -> None:
+        first, again = (self.put(store, collection, write("a", "red"))[0] for _ in range(2))
+        assert (first.revision, first.status) == (1, "created")
+        assert (again.revision, again.status) == (2, "updated")
+        deleted = store.delete(collection, "a", refresh=True)
+        assert deleted == Deleted(document_id="a", revision=3, chunks=1)
+        assert self.put(store, collection, write("a", "red"))[0] == Written(
+            document_id="a", revision=4, chunks=1, status="created"
+        )
+
+    def test_a_replaced_document_leaves_no_chunk_behind(
+        self, store: Store, collection: str
+    ) -> None:
+        self.put(store, collection, write("a", "red one", "red two", "red three", "red four"))
+        self.put(store, collection, write("a", "blue one", "red two"))
+        assert bm25_ids(store, collection, "red") == ["a:1"]
+        assert bm25_ids(store, collection, "blue") == ["a:0"]
+        assert sorted(vector_ids(store, collection, unit(1))) == ["a:0", "a:1"]
+        assert store.passages(collection, ["a:0", "a:2"]).keys() == {"a:0"}
+        assert store.collection(collection).chunks == 2
+
+    def test_a_document_without_chunks_is_kept(self, store: Store, collection: str) -> None:
+        self.put(store, collection, write("a", "red"))
+        self.put(store, collection, write("a"))
+        assert store.document(collection, "a").chunks == 0
+        assert store.states(collection, ["a"])["a"].complete
+        assert bm25_ids(store, collection, "red") == []
+        found = store.collection(collection)
+        assert (found.documents, found.chunks) == (1, 0)
+
+    def test_a_deleted_document_is_gone(self, store: Store, collection: str) -> None:
+        self.put(store, collection, write("a", "red one", "red two"), write("b", "red"))
+        assert store.delete(collection, "a", refresh=True).chunks == 2
+        assert bm25_ids(store, collection, "red") == ["b:0"]
+        assert vector_ids(store, collection, unit(1)) == ["b:0"]
+        assert store.states(collection, ["a"]) == {}
+        assert store.passages(collection, ["a:0"]) == {}
+        assert [found.document.id for found in store.documents(collection)] == ["b"]
+        with pytest.raises(DocumentNotFound):
+            store.document(collection, "a")
+        with pytest.raises(DocumentNotFound):
+            store.delete(collection, "a")
+        with pytest.raises(DocumentNotFound):
+            store.delete(collection, "never there")
+
+    def test_states_are_of_what_is_there(self, store: Store, collection: str) -> None:
+        given = write("a", "red", "blue")
+        self.put(store, collection, given, write("b", "red"))
+        store.write(collection, [given])  # not refreshed
+        states = store.states(collection, ["a", "b", "c", "a"])
+        assert states.keys() == {"a", "b"}
+        assert states["a"].revision == 2
+        assert states["a"].content_hash == given.document.content_hash
+        assert states["a"].chunks == 2
+        assert states["a"].complete
+        assert store.states(collection, []) == {}
+
+    def test_conditions_on_the_revision(self, store: Store, collection: str) -> None:
+        def attempt(revision: int) -> object:
+            [result] = store.write(collection, [write("a", "red", if_revision=revision)])
+            return result
+
+        assert isinstance(attempt(1), RevisionConflict)  # not there yet
+        assert isinstance(attempt(0), Written)
+        assert isinstance(attempt(0), RevisionConflict)
+        assert isinstance(attempt(2), RevisionConflict)
+        assert isinstance(attempt(1), Written)
+        with pytest.raises(RevisionConflict):
+            store.delete(collection, "a", if_revision=1)
+        assert store.states(collection, ["a"])["a"].revision == 2
+        assert store.delete(collection, "a", if_revision=2).revision == 3
+        assert isinstance(attempt(3), RevisionConflict)  # a tombstone is not a document
+        recreated = attempt(0)
+        assert isinstance(recreated, Written)
+        assert recreated.revision == 4
+
+    def test_a_failure_stops_no_other_write(self, store: Store, collection: str) -> None:
+        results = store.write(
+            collection,
+            [write("a", "red"), write("b", "red", if_revision=7), write("c", "red")],
+            refresh=True,
+        )
+        assert [type(result) for result in results] == [Written, RevisionConflict, Written]
+        assert sorted(bm25_ids(store, collection, "red")) == ["a:0", "c:0"]
+        assert store.states(collection, ["b"]) == {}
+
+    def test_the_same_id_twice_in_one_call(self, store: Store, collection: str) -> None:
+        results = self.put(
+            store,
+            collection,
+            write("a", "red one", "red two"),
+            write("b", "red"),
+            write("a", "blue"),
+        )
+        assert [(r.document_id, r.revision, r.status) for r in results] == [
+            ("a", 1, "created"),
+            ("b", 1, "created"),
+            ("a", 2, "updated"),
+        ]
+        assert store.document(collection, "a").document.text == "blue"
+        assert bm25_ids(store, collection, "red") == ["b:0"]
+        assert bm25_ids(store, collection, "blue") == ["a:0"]
+
+    def test_no_writes_give_no_results(self, store: Store, collection: str) -> None:
+        assert store.write(collection, [], refresh=True) == []
+
+    def test_a_refresh_shows_what_was_written_before(self, store: Store, collection: str) -> None:
+        store.write(collection, [write("a", "red"), write("b", "red")])
+        store.delete(collection, "b")
+        assert store.document(collection, "a").revision == 1
+        store.refresh(collection)
+        assert bm25_ids(store, collection, "red") == ["a:0"]
+        assert vector_ids(store, collection, unit(1)) == ["a:0"]
+
+    def test_all_documents_are_scanned_once(self, store: Store, collection: str) -> None:
+        count = 1_205
+        self.put(store, collection, *(write(f"d{i}", f"red w{i}") for i in range(count)))
+        for i in range(0, count, 100):
+            store.delete(collection, f"d{i}")
+        store.refresh(collection)
+        scanned = list(store.documents(collection))
+        expected = {f"d{i}" for i in range(count) if i % 100}
+        assert Counter(found.document.id for found in scanned) == Counter(expected)
+        by_id = {found.document.id: found for found in scanned}
+        assert by_id["d7"] == store.document(collection, "d7")
+
+    def test_a_scan_may_be_left_and_run_beside_writes(self, store: Store, collection: str) -> None:
+        self.put(store, collection, *(write(f"d{i}", "red") for i in range(300)))
+        scan = store.documents(collection)
+        seen = [next(scan).document.id]
+        self.put(store, collection, *(write(f"e{i}", "red") for i in range(50)))
+        seen += [found.document.id for found in scan if found.document.id.startswith("d")]
+        assert sorted(seen) == sorted(f"d{i}" for i in range(300))
+        abandoned = store.documents(collection)
+        next(abandoned)
+        del abandoned
+        self.put(store, collection, write("d1", "blue"))
+
+    def test_passages_show_the_chunk_and_its_document(self, store: Store, collection: str) -> None:
+        given = write("a", "one", "two 二", title="标题", source="s3://x", metadata={"year": 2024})
+        self.put(store, collection, given, write("b", "three"))
+        passages = store.passages(collection, ["b:0", "a:1", "a:7", "zz:0", "nonsense", "a:1"])
+        assert passages.keys() == {"b:0", "a:1"}
+        passage = passages["a:1"]
+        assert passage.chunk == given.chunks[1].chunk
+        assert (passage.title, passage.source, passage.revision) == ("标题", "s3://x", 1)
+        assert passage.metadata == {"year": 2024}
+        assert store.passages(collection, []) == {}
+
+
+class Bm25Contract(StoreContract):
+    """Lucene's BM25, k1 1.2 and b 0.75, summed over terms and clauses."""
+
+    BM25_TOLERANCE = 1e-4
+
+    TEXTS = (
+        "red red red blue",
+        "red blue green",
+        "green green yellow blue blue",
+        "yellow",
+        "red " + "filler " * 30 + "blue",
+        "black white red",
+        "black black black black white",
+    )
+
+    def expected(self, writes: Sequence[Write], clauses: Sequence[TextClause]) -> dict[str, float]:
+        """Chunk id → score by the formula, for collections where no field is empty.
+
+        idf = ln(1 + (N - n + 0.5) / (n + 0.5)); tf part = f / (f + k1 (1 - b + b length / average)).
+        Lengths up to 40 terms are exact in Lucene's one-byte encoding.
+        """
+        chunks = [indexed for given in writes for indexed in given.chunks]
+        scores: dict[str, float] = {}
+        for clause in clauses:
+            fields = {indexed.chunk.id: indexed.terms[clause.field] for indexed in chunks}
+            average = sum(map(len, fields.values())) / len(fields)
+            for term in clause.terms:
+                found = {name: terms.count(term) for name, terms in fields.items() if term in terms}
+                idf = math.log(1 + (len(fields) - len(found) + 0.5) / (len(found) + 0.5))
+                for name, count in found.items():
+                    norm = 1.2 * (0.25 + 0.75 * len(fields[name]) / average)
+                    part = clause.weight * idf * count / (count + norm)
+                    scores[name] = scores.get(name, 0.0) + part
+        return scores
+
+    def corpus(self) -> list[Write]:
+        return [
+            write(f"d{i}", text, title=f"title {text.split()[0]}")
+            for i, text in enumerate(self.TEXTS)
+        ]
+
+    @pytest.mark.parametrize(
+        "clauses",
+        [
+            words("red"),
+            words("red", "blue"),
+            words("blue", "blue", "yellow"),
+            words("green", weight=2.5),
+            (
+                TextClause(field="words", terms=("red", "white")),
+                TextClause(field="bigrams", terms=("re", "ed", "bl"), weight=0.5),
+                TextClause(field="title_words", terms=("black", "title"), weight=2.0),
+                TextClause(field="title_bigrams", terms=("ti", "gr"), weight=0.25),
+            ),
+            (
+                TextClause(field="words", terms=("red",)),
+                TextClause(field="words", terms=("red", "absent"), weight=3.0),
+                TextClause(field="title_words", terms=()),
+            ),
+        ],
+    )
+    def test_scores_are_those_of_the_formula(
+        self, store: Store, collection: str, clauses: tuple[TextClause, ...]
+    ) -> None:
+        corpus = self.corpus()
+        self.put(store, collection, *corpus)
+        expected = self.expected(corpus, clauses)
+        leg = store.search(collection, LegsRequest(text=clauses)).bm25
+        assert leg is not None
+        assert dict(leg.hits) == pytest.approx(expected, rel=self.BM25_TOLERANCE)
+        scores = [score for _, score in leg.hits]
+        assert scores == sorted(scores, reverse=True)
+        assert leg.total == len(expected)
+        assert leg.took_ms >= 0
+
+    def test_a_filter_changes_no_score(self, store: Store, collection: str) -> None:
+        corpus = self.corpus()
+        self.put(store, collection, *corpus)
+        allowed = ("d0", "d4", "d6")
+        leg = store.search(
+            collection, LegsRequest(text=words("red"), filter=Terms("document_id", allowed))
+        ).bm25
+        assert leg is not None
+        expected = self.expected(corpus, words("red"))
+        assert dict(leg.hits) == pytest.approx(
+            {"d0:0": expected["d0:0"], "d4:0": expected["d4:0"]}, rel=self.BM25_TOLERANCE
+        )
+        assert leg.total == 2
+
+    def test_ties_come_by_chunk_id(self, store: Store, collection: str) -> None:
+        names = ["b", "a", "c/d", "Z", "é", "a1", "10", "9"]
+        self.put(store, collection, *(write(name, "red", "red") for name in names))
+        found = bm25_ids(store, collection, "red")
+        assert found == sorted(f"{name}:{position}" for name in names for position in (0, 1))
+
+    def test_k_cuts_the_list_and_not_the_total(self, store: Store, collection: str) -> None:
+        self.put(store, collection, *(write(f"d{i:02}", "red " * (i + 1)) for i in range(20)))
+        whole = bm25_ids(store, collection, "red")
+        leg = store.search(collection, LegsRequest(text=words("red"), k=5)).bm25
+        assert leg is not None
+        assert [name for name, _ in leg.hits] == whole[:5]
+        assert leg.total == 20
+
+    def test_no_terms_find_nothing(self, store: Store, collection: str) -> None:
+        self.put(store, collection, write("a", "red"))
+        for text in ((), words(), words("absent")):
+            leg = store.search(collection, LegsRequest(text=text)).bm25
+            assert leg is not None
+            assert (leg.hits, leg.total) == ((), 0)
+
+    def test_an_empty_collection_finds_nothing(self, store: Store, collection: str) -> None:
+        legs = store.search(collection, LegsRequest(text=words("red"), vector=unit(1)))
+        assert legs.bm25 is not None
+        assert legs.vector is not None
+        assert (legs.bm25.hits, legs.vector.hits, legs.errors) == ((), (), {})
+
+    @pytest.mark.parametrize(
+        "term",
+        [
+            *("AND", "OR", "NOT", "*", "?", '"', "'", "\\", "field:x", "words:red", "a~2", "^3"),
+            *(
+                "🙂",
+                "汉",
+                "gb/t5972",
+                "v2.3.1",
+                "[a",
+                "{b}",
+                "(c)",
+                "%_",
+                "<b>",
+                "-",
+                "+",
+                "é",
+                "É",
+            ),
+            *("x" * 100, "汉" * 100, "𠮷野家", "a\u200bb", "_id", "null", "1e5", "true"),
+        ],
+    )
+    def test_a_term_is_found_as_it_is_and_as_nothing_else(
+        self, store: Store, collection: str, term: str
+    ) -> None:
+        self.put(store, collection, write("a", f"red {term} blue"), write("b", "red other blue"))
+        assert bm25_ids(store, collection, term) == ["a:0"]
+
+    def test_every_field_is_searched_alone(self, store: Store, collection: str) -> None:
+        self.put(store, collection, write("a", "body", title="head"))
+        for field in TEXT_FIELDS:
+            term = {"words": "body", "bigrams": "od", "title_words": "head", "title_bigrams": "ea"}
+            for other, wanted in term.items():
+                leg = store.search(collection, LegsRequest(text=words(wanted, field=field))).bm25
+                assert leg is not None
+                assert bool(leg.hits) == (other == field), (field, wanted)
+
+    def test_a_big_document_is_found_at_both_ends(self, store: Store, collection: str) -> None:
+        parts = [f"part{i} " + "filler " * 300 + f"end{i}" for i in range(400)]
+        self.put(store, collection, write("big", *parts))
+        assert bm25_ids(store, collection, "part0") == ["big:0"]
+        assert bm25_ids(store, collection, "end399") == ["big:399"]
+        assert store.document(collection, "big").chunks == 400
+
+    def test_hits_past_the_deepest_are_refused(self, store: Store, collection: str) -> None:
+        with pytest.raises(PageTooDeep):
+            store.search(collection, LegsRequest(text=words("red"), k=MAX_DEPTH + 1))
+        with pytest.raises(InvalidInput):
+            store.search(collection, LegsRequest(text=words("red"), k=0))
+
+    def test_an_unknown_field_is_refused(self, store: Store, collection: str) -> None:
+        with pytest.raises(InvalidInput):
+            store.search(collection, LegsRequest(text=words("red", field="labels")))
+
+
+class VectorContract(StoreContract):
+    def test_the_nearest_come_first_with_their_cosines(self, store: Store, collection: str) -> None:
+        vectors = {"a": unit(1, 0), "b": unit(1, 1), "c": unit(0, 1), "d": unit(-1, 0.2)}
+        self.put(
+            store, collection, *(write(n, f"text {n}", vectors=[v]) for n, v in vectors.items())
+        )
+        query = unit(1, 0.1)
+        leg = store.search(collection, LegsRequest(vector=query)).vector
+        assert leg is not None
+        assert [name for name, _ in leg.hits] == ["a:0", "b:0", "c:0", "d:0"]
+        assert dict(leg.hits) == pytest.approx(
+            {f"{name}:0": float(vector @ query) for name, vector in vectors.items()},
+            abs=self.VECTOR_TOLERANCE,
+        )
+        assert leg.total == 4
+
+    def test_k_nearest_are_returned(self, store: Store, collection: str) -> None:
+        self.put(
+            store,
+            collection,
+            *(write(f"d{i}", "x", vectors=[unit(1, i / 10)]) for i in range(30)),
+        )
+        leg = store.search(collection, LegsRequest(vector=unit(1, 0), k=3)).vector
+        assert leg is not None
+        assert [name for name, _ in leg.hits] == ["d0:0", "d1:0", "d2:0"]
+        assert leg.total == 3
+
+    def test_ties_come_by_chunk_id(self, store: Store, collection: str) -> None:
+        names = ["b", "a", "c", "10", "9"]
+        self.put(store, collection, *(write(n, "x", vectors=[unit(1, 1)]) for n in names))
+        assert vector_ids(store, collection, unit(1, 0)) == sorted(f"{n}:0" for n in names)
+
+    def test_both_legs_come_from_one_request(self, store: Store, collection: str) -> None:
+        self.put(store, collection, write("a", "red"), write("b", "blue"))
+        legs = store.search(collection, LegsRequest(text=words("red"), vector=unit(1)))
+        assert legs.bm25 is not None
+        assert legs.vector is not None
+        assert [name for name, _ in legs.bm25.hits] == ["a:0"]
+        assert len(legs.vector.hits) == 2
+        assert legs.errors == {}
+        only = store.search(collection, LegsRequest(text=words("red")))
+        assert only.vector is None
+        neither = store.search(collection, LegsRequest())
+        assert (neither.bm25, neither.vector) == (None, None)
+
+    def test_a_replaced_vector_is_not_found_again(self, store: Store, collection: str) -> None:
+        self.put(store, collection, write("a", "x", vectors=[unit(1, 0)]))
+        self.put(store, collection, write("b", "x", vectors=[unit(1, 1)]))
+        assert vector_ids(store, collection, unit(1, 0), k=1) == ["a:0"]
+        self.put(store, collection, write("a", "x", vectors=[unit(-1, 0)]))
+        leg = store.search(collection, LegsRequest(vector=unit(1, 0))).vector
+        assert leg is not None
+        assert [name for name, _ in leg.hits] == ["b:0", "a:0"]
+        assert leg.hits[1][1] == pytest.approx(-1.0, abs=self.VECTOR_TOLERANCE)
+
+    @pytest.mark.parametrize(
+        "vector",
+        [
+            np.zeros(DIMENSIONS, dtype=np.float32),
+            np.full(DIMENSIONS, np.nan, dtype=np.float32),
+            np.full(DIMENSIONS, np.inf, dtype=np.float32),
+            np.ones(DIMENSIONS + 1, dtype=np.float32) / 3,
+            np.ones(DIMENSIONS - 1, dtype=np.float32),
+            np.ones((1, DIMENSIONS), dtype=np.float32),
+            unit(1, 2) * np.float32(3),
+            None,
+        ],
+        ids=["zero", "nan", "inf", "long", "short", "matrix", "unscaled", "none"],
+    )
+    def test_a_vector_that_is_no_direction_is_refused(
+        self, store: Store, collection: str, vector: np.ndarray | None
+    ) -> None:
+        self.put(store, collection, write("a", "red"))
+        with pytest.raises(InvalidInput):
+            store.write(collection, [write("b", "red"), write("c", "red", vectors=[vector])])
+        assert store.states(collection, ["b", "c"]) == {}
+        if vector is not None:
+            with pytest.raises(InvalidInput):
+                store.search(collection, LegsRequest(vector=vector))
+        assert bm25_ids(store, collection, "red") == ["a:0"]
+
+    def test_a_collection_without_vectors_serves_words(self, store: Store) -> None:
+        name = unique_name()
+        store.create_collection(name, recipe=LEXICAL_RECIPE)
+        self.put(store, name, write("a", "red", vectors=[None]))
+        legs = store.search(name, LegsRequest(text=words("red"), vector=unit(1)))
+        assert legs.bm25 is not None
+        assert [chunk for chunk, _ in legs.bm25.hits] == ["a:0"]
+        assert legs.vector is None
+        assert isinstance(legs.errors["vector"], InvalidInput)
+        with pytest.raises(InvalidInput):
+            store.write(name, [write("b", "red")])
+        store.delete_collection(name)
+
+    def test_unknown_text_fields_are_refused(self, store: Store, collection: str) -> None:
+        given = write("a", "red")
+        chunk = replace(given.chunks[0], terms={**given.chunks[0].terms, "labels": ("x",)})
+        with pytest.raises(InvalidInput):
+            store.write(collection, [replace(given, chunks=(chunk,))])
+        assert store.states(collection, ["a"]) == {}

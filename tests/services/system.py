@@ -8,6 +8,14 @@ from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
+# Where Linux distributions, SDKMAN!, hand-made installations and macOS put JDKs.
+_JDK_FOLDERS = (
+    ("/usr/lib/jvm", "*"),
+    ("~/.sdkman/candidates/java", "*"),
+    ("/opt", "*jdk*"),
+    ("/Library/Java/JavaVirtualMachines", "*/Contents/Home"),
+)
+
 
 class MissingTool(RuntimeError):
     """A command that the tests need is not there; the message names how to get it."""
@@ -62,7 +70,8 @@ def need_jdk(least: int, most: int) -> Path:
 def _jdks(least: int, most: int) -> list[Path]:
     """JDKs (with a compiler) of these major versions, lowest version first."""
     places = [Path(os.environ["JAVA_HOME"])] if os.environ.get("JAVA_HOME") else []
-    places += sorted(Path("/usr/lib/jvm").glob("*"))
+    for folder, pattern in _JDK_FOLDERS:
+        places += sorted(Path(folder).expanduser().glob(pattern))
     versions: dict[Path, int] = {}
     for place in places:
         release = place / "release"
@@ -86,7 +95,15 @@ def install(packages: Sequence[str], *, wanted: str) -> None:
     for package in packages:
         policy = _apt("apt-cache", "policy", package).stdout
         if re.search(r"Candidate: (?!\(none\))", policy):
-            done = _apt("apt-get", "install", "-y", "--no-install-recommends", package)
+            done = _apt(
+                "apt-get",
+                "-o",
+                "DPkg::Lock::Timeout=300",  # another installation may be running
+                "install",
+                "-y",
+                "--no-install-recommends",
+                package,
+            )
             if done.returncode == 0:
                 return
             raise MissingTool(f"{advice}\n{done.stdout[-2000:]}{done.stderr[-2000:]}")

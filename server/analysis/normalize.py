@@ -10,6 +10,8 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import opencc
+
 # Characters that Unicode says to ignore unless a renderer needs them (Default_Ignorable_Code_Point).
 _IGNORABLE = re.compile(
     "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e"
@@ -83,8 +85,6 @@ class Normalizer:
     """Thread-safe."""
 
     def __init__(self) -> None:
-        import opencc
-
         self._simplify = opencc.OpenCC("t2s").convert
         self._characters = _CharacterTable()
 

@@ -10,12 +10,14 @@ _END = re.compile(
     rf"|(?P<latin>(?<![.!?])[.!?]++[{_CLOSERS}]*+(?=\s|\Z|[^\W\d_a-zA-Z]))"
     r"|(?P<line>[\n\r\f\x0b\x85\u2028\u2029]+)"
 )
-# Words whose full stop ends no sentence, in lower case and without that stop.
-_ABBREVIATIONS = frozenset(
-    "mr mrs ms dr prof rev gen sen rep st sr jr vs e.g i.e cf al fig figs eq eqs sec ch vol no nos pp p "
-    "ed eds approx dept est inc ltd co corp jan feb mar apr jun jul aug sep sept oct nov dec mon tue "
-    "wed thu fri sat sun u.s u.k a.m p.m ph.d".split()
+# Words whose full stop ends no sentence, in lower case and without that stop; the second kind only
+# before a number ("no. 5", but "the answer is no.").
+_ABBREVIATION = re.compile(
+    r"mr|mrs|ms|dr|prof|rev|gen|sen|st|sr|jr|messrs|vs|e\.g|i\.e|cf|al|viz|approx|dept|est|inc|ltd|co"
+    r"|corp|eds|u\.s|u\.k|a\.m|p\.m|ph\.d|jan|feb|apr|aug|sept|oct|nov|dec",
+    re.IGNORECASE,
 )
+_NUMBERED = re.compile(r"nos?|pp?|figs?|eqs?|sec|ch|vol|art|para|tab", re.IGNORECASE)
 _LAST_WORD = re.compile(r"[^\W_](?:[\w.]*[^\W_])?\Z")
 _ORDINAL = re.compile(r"(?:\d{1,3}|[a-zA-Z]|[ivxIVX]{1,5})\Z")
 _LOOK_BACK = 24  # longer than any abbreviation, so that each stop costs the same
@@ -54,7 +56,9 @@ def _goes_on(text: str, start: int, match: re.Match[str]) -> bool:
     before = text[max(start, match.start() - _LOOK_BACK) : match.start()]
     found = _LAST_WORD.search(before)
     word = found.group() if found else ""
-    if word.lower() in _ABBREVIATIONS:
+    if _NUMBERED.fullmatch(word):
+        return text[match.end() : match.end() + 2].lstrip()[:1].isdigit()
+    if _ABBREVIATION.fullmatch(word):
         return not _is_line_end(text, match.end())
     if _ORDINAL.fullmatch(word) and before.strip() == word and match.start() - start < _LOOK_BACK:
         return not _is_line_end(text, match.end())  # "1. First item", "b. Second"

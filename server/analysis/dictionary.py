@@ -1,0 +1,80 @@
+"""The user dictionary: words that segmentation shall know, in jieba's format.
+
+One entry a line, ``word [frequency] [tag]``, UTF-8; blank lines and lines that start with ``#`` are
+skipped. A word may mix scripts (5G核心网). Without a frequency jieba's own rule gives one.
+"""
+
+import hashlib
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from server.analysis.normalize import Normalizer
+from server.errors import ConfigurationError, InvalidInput
+
+MAX_WORD_CHARS = 100
+MAX_FREQUENCY = 2**31 - 1
+_ENTRY = re.compile(r"(\S+)(?:\s+(\d+))?(?:\s+([a-z]+))?", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class UserWord:
+    """``word`` as normalised text has it."""
+
+    word: str
+    frequency: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class UserDictionary:
+    """Words in order of the file, each once."""
+
+    words: tuple[UserWord, ...] = ()
+
+    @classmethod
+    def parse(cls, lines: Iterable[str]) -> "UserDictionary":
+        """Raises InvalidInput, naming the line."""
+        normalizer = Normalizer()
+        words: dict[str, UserWord] = {}
+        for number, line in enumerate(lines, 1):
+            entry = line.strip("\ufeff \t\r\n")
+            if not entry or entry.startswith("#"):
+                continue
+            match = _ENTRY.fullmatch(entry)
+            if match is None:
+                raise _refusal(number, entry, 'write "word", "word 100" or "word 100 n"')
+            word = normalizer.normalize(match[1]).text
+            if len(word) > MAX_WORD_CHARS:
+                raise _refusal(number, entry, f"a word has at most {MAX_WORD_CHARS} characters")
+            if " " in word or not any(char.isalnum() for char in word):
+                raise _refusal(number, entry, "a word has a letter or digit and no white space")
+            frequency = int(match[2]) if match[2] else None
+            if frequency is not None and not 1 <= frequency <= MAX_FREQUENCY:
+                raise _refusal(number, entry, f"a frequency is from 1 to {MAX_FREQUENCY:,}")
+            words[word] = UserWord(word, frequency)  # the last line of a word counts
+        return cls(tuple(words.values()))
+
+    @classmethod
+    def load(cls, path: Path) -> "UserDictionary":
+        """Raises ConfigurationError, naming the file and the line."""
+        try:
+            return cls.parse(path.read_text("utf-8").splitlines())
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigurationError(
+                f"The user dictionary {path} can't be read as UTF-8 text: {error}"
+            ) from error
+        except InvalidInput as error:
+            raise ConfigurationError(f"The user dictionary {path}: {error.message}") from error
+
+    @property
+    def hash(self) -> str:
+        """SHA-256, as hex; empty without words."""
+        if not self.words:
+            return ""
+        lines = (f"{entry.word} {entry.frequency or ''}\n" for entry in self.words)
+        return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def _refusal(number: int, entry: str, rule: str) -> InvalidInput:
+    return InvalidInput(f"line {number}, {entry[:60]!r}: {rule}.", field="dictionary")

@@ -1,0 +1,264 @@
+// The search page: what is shown follows from the address; every change goes through it.
+
+import * as api from "./api.js";
+import { answerView } from "./answer.js";
+import { openPassage } from "./passage.js";
+import { hitView } from "./results.js";
+import { TEXTS, fillTexts, firstLanguage } from "./texts.js";
+import { make } from "./text.js";
+
+const SIZE = 10;
+const DEEPEST = 10_000;
+const $ = (id) => document.getElementById(id);
+
+let language = firstLanguage();
+let words = TEXTS[language];
+let running = null; // AbortController of the search under way: only the newest may show anything
+const answer = answerView(() => words, openSource);
+
+// The address ------------------------------------------------------------------------------------
+
+function readAddress() {
+  const parameters = new URLSearchParams(location.search);
+  const mode = parameters.get("mode");
+  const page = Number.parseInt(parameters.get("page") ?? "1", 10);
+  return {
+    q: parameters.get("q") ?? "",
+    collection: parameters.get("collection") ?? "default",
+    mode: ["hybrid", "bm25", "vector"].includes(mode) ? mode : "hybrid",
+    page: page >= 1 && page * SIZE <= DEEPEST ? page : 1,
+    ask: parameters.get("ask") === "1",
+  };
+}
+
+function address(state) {
+  const parameters = new URLSearchParams();
+  if (state.q) parameters.set("q", state.q);
+  if (state.collection !== "default") parameters.set("collection", state.collection);
+  if (state.mode !== "hybrid") parameters.set("mode", state.mode);
+  if (state.page > 1) parameters.set("page", state.page);
+  if (state.ask) parameters.set("ask", "1");
+  return `/${parameters.size ? `?${parameters}` : ""}`;
+}
+
+/** Go to a state: a new entry of the history, unless it is the one shown. */
+function go(changes) {
+  const state = { ...readAddress(), ...changes };
+  if (address(state) !== location.pathname + location.search) history.pushState(null, "", address(state));
+  show();
+}
+
+// Showing ----------------------------------------------------------------------------------------
+
+async function show() {
+  const state = readAddress();
+  $("q").value = state.q;
+  document.querySelector(`input[name=mode][value=${state.mode}]`).checked = true;
+  if ([...$("collection").options].some((option) => option.value === state.collection)) $("collection").value = state.collection;
+  document.title = state.q ? `${state.q} – ${words.brand}` : words.brand;
+  running?.abort();
+  $("error").hidden = true;
+  $("welcome").hidden = Boolean(state.q);
+  if (!state.q.trim()) {
+    running = null;
+    clear();
+    answer.close();
+    return;
+  }
+  if (state.ask && state.page === 1) answer.ask({ question: state.q, collection: state.collection, mode: state.mode });
+  else answer.close();
+  await runSearch(state);
+}
+
+async function runSearch(state) {
+  const mine = new AbortController();
+  running = mine;
+  $("status").textContent = words.searching;
+  $("results").setAttribute("aria-busy", "true");
+  const began = performance.now();
+  try {
+    const found = await api.search(
+      { query: state.q, collection: state.collection, mode: state.mode, size: SIZE, from: (state.page - 1) * SIZE, group: true },
+      mine.signal,
+    );
+    if (running === mine) showHits(state, found, Math.round(performance.now() - began));
+  } catch (error) {
+    if (running === mine && error.name !== "AbortError") showError(error);
+  } finally {
+    if (running === mine) $("results").removeAttribute("aria-busy");
+  }
+}
+
+function clear() {
+  $("status").textContent = "";
+  $("hits").replaceChildren();
+  for (const id of ["degraded", "pages", "stages"]) $(id).hidden = true;
+}
+
+function showHits(state, found, ms) {
+  clear();
+  $("hits").start = (state.page - 1) * SIZE + 1;
+  $("status").textContent = found.hits.length ? words.found(found.total, ms) : words.nothing(state.q);
+  if (!found.hits.length) $("hits").append(make("li", { className: "hint" }, words.nothingHint));
+  $("hits").append(...found.hits.map((hit) => hitView(hit, words, () => openHit(state.collection, hit))));
+  showDegraded(found.degraded);
+  const last = found.hits.length < SIZE || (state.page + 1) * SIZE > DEEPEST;
+  $("pages").hidden = state.page === 1 && last;
+  $("previous").disabled = state.page === 1;
+  $("next").disabled = last;
+  $("page").textContent = words.page(state.page);
+  $("stages").hidden = false;
+  $("stages").querySelector("tbody").replaceChildren(
+    ...found.stages.map((stage) => make("tr", {}, make("th", { scope: "row" }, stage.name), make("td", {}, `${stage.took_ms.toFixed(1)} ms`))),
+  );
+}
+
+function showDegraded(degraded) {
+  $("degraded").hidden = !degraded.length;
+  const names = degraded.map((part) => words.stageNames[part.stage] ?? part.stage);
+  $("degraded").replaceChildren(words.degraded, [...new Set(names)].join(language === "zh" ? "、" : ", "));
+  $("degraded").title = degraded.map((part) => part.reason).join("\n");
+}
+
+function showError(error) {
+  clear();
+  if (error.status === 401) return askForKey();
+  $("error").textContent = words.failed + (error.message || words.network);
+  $("error").hidden = false;
+}
+
+// Passages ---------------------------------------------------------------------------------------
+
+function openHit(collection, hit) {
+  openPassage(collection, hit, words);
+}
+
+function openSource(hit) {
+  openPassage(readAddress().collection, hit, words);
+}
+
+// What runs here, collections, key ---------------------------------------------------------------
+
+async function showAbout() {
+  try {
+    const ready = await api.readiness();
+    $("about").querySelector("dl").replaceChildren(
+      ...Object.entries(ready.components ?? {}).flatMap(([name, part]) => [
+        make("dt", {}, words.components[name] ?? name),
+        make("dd", { className: part.ready ? "on" : "off" }, `${part.name ? `${part.name} · ` : ""}${part.ready ? words.ready : words.notReady}`, make("small", {}, part.detail)),
+      ]),
+    );
+  } catch {
+    $("about").querySelector("dl").replaceChildren(make("dd", { className: "off" }, words.network));
+  }
+}
+
+async function showCollections() {
+  const current = readAddress().collection;
+  let names = [];
+  try {
+    names = (await api.collections()).collections.map((collection) => collection.name);
+  } catch (error) {
+    if (error.status === 401) askForKey();
+  }
+  if (!names.includes(current)) names.push(current);
+  $("collection").replaceChildren(...names.map((name) => make("option", { value: name }, name)));
+  $("collection").value = current;
+}
+
+function askForKey() {
+  if (!$("key").open) $("key").showModal();
+}
+
+$("key").addEventListener("close", () => {
+  sessionStorage.setItem("key", $("key-value").value.trim());
+  $("key-value").value = "";
+  showCollections();
+  show();
+});
+
+// What people do ---------------------------------------------------------------------------------
+
+let composing = false; // an input method is composing: its Enter must not submit
+$("q").addEventListener("compositionstart", () => { composing = true; });
+$("q").addEventListener("compositionend", () => { setTimeout(() => { composing = false; }); });
+
+function submit(ask) {
+  const q = $("q").value.trim();
+  if (composing || !q) return;
+  go({ q, ask, page: 1, mode: document.querySelector("input[name=mode]:checked").value, collection: $("collection").value || "default" });
+}
+
+$("search").addEventListener("submit", (event) => {
+  event.preventDefault();
+  submit(false);
+});
+$("ask").addEventListener("click", () => submit(true));
+$("q").addEventListener("keydown", (event) => {
+  if (event.key !== "Enter") return;
+  if (event.isComposing || composing || event.keyCode === 229) event.preventDefault();
+  else if (event.altKey) {
+    event.preventDefault();
+    submit(true);
+  }
+});
+for (const radio of document.querySelectorAll("input[name=mode]")) {
+  radio.addEventListener("change", () => { if (readAddress().q) go({ mode: radio.value, page: 1 }); });
+}
+$("collection").addEventListener("change", () => go({ collection: $("collection").value, page: 1 }));
+$("previous").addEventListener("click", () => turn(-1));
+$("next").addEventListener("click", () => turn(1));
+function turn(by) {
+  go({ page: readAddress().page + by, ask: false });
+  $("results").focus();
+  $("results").scrollIntoView();
+}
+$("language").addEventListener("click", () => {
+  language = language === "zh" ? "en" : "zh";
+  localStorage.setItem("language", language);
+  words = TEXTS[language];
+  fillTexts(words);
+  showAbout();
+  runSearchAgain();
+});
+function runSearchAgain() {
+  const state = readAddress();
+  if (state.q) runSearch(state);
+  answer.relabel();
+}
+
+document.addEventListener("keydown", (event) => {
+  if (event.isComposing || event.ctrlKey || event.metaKey || document.querySelector("dialog[open]")) return;
+  const inField = event.target.closest?.("input:not([type=radio]), textarea, select");
+  if (event.key === "/" && !inField && !event.altKey) {
+    event.preventDefault();
+    $("q").focus();
+    $("q").select();
+  } else if (event.key === "Escape") {
+    answer.stop();
+  } else if ((event.key === "ArrowDown" || event.key === "ArrowUp") && (!inField || event.target === $("q"))) {
+    move(event);
+  }
+});
+
+/** Arrows go from the box through the results and back. */
+function move(event) {
+  const links = [...document.querySelectorAll("#hits .title")];
+  const at = links.indexOf(document.activeElement);
+  if (at < 0 && event.target !== $("q")) return;
+  const to = at + (event.key === "ArrowDown" ? 1 : -1);
+  if (to >= links.length) return;
+  event.preventDefault();
+  if (to < 0) {
+    if (at === 0) $("q").focus();
+  } else {
+    links[to].focus();
+    links[to].scrollIntoView({ block: "nearest" });
+  }
+}
+
+window.addEventListener("popstate", show);
+$("about").addEventListener("toggle", () => { if ($("about").open) showAbout(); });
+
+fillTexts(words);
+showCollections().then(show);

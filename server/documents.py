@@ -22,6 +22,7 @@ MAX_GROUPS = 1_000
 MAX_METADATA_KEYS = 100
 MAX_METADATA_VALUES = 1_000
 MAX_VALUE_CHARS = 2_000
+MAX_PATH_CHARS = 200  # of the heading path, in what models read
 PUBLIC = "public"
 
 # Names that filters use for a document's own parts, so metadata may not use them.
@@ -232,12 +233,17 @@ class Passage:
     revision: int
 
 
+def heading_path(title: str, headings: tuple[str, ...]) -> str:
+    """The title and the headings, outermost first, joined by " > "; a repeated one stands once."""
+    path = [part for part in (title, *headings) if part]
+    return " > ".join(part for at, part in enumerate(path) if at == 0 or part != path[at - 1])
+
+
 def passage_text(title: str, headings: tuple[str, ...], text: str) -> str:
     """A chunk as models read it, for the embedder and the reranker alike.
 
-    The title and the heading path, joined by " > ", stand on a line before the text. A heading that
-    repeats the one before it is left out, as is the whole line where there is none.
+    The heading path stands on a line before the text, cut at MAX_PATH_CHARS so that it never crowds
+    the text out of what a model reads; without a path there is no such line.
     """
-    path = [part for part in (title, *headings) if part]
-    path = [part for at, part in enumerate(path) if at == 0 or part != path[at - 1]]
-    return f"{' > '.join(path)}\n{text}" if path else text
+    path = heading_path(title, headings)[:MAX_PATH_CHARS]
+    return f"{path}\n{text}" if path else text

@@ -1,0 +1,169 @@
+"""Documents to indexed chunks: chunk, analyse, embed. The one place where a recipe is carried out."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from server.analysis.contract import Analyzer, Token
+from server.documents import (
+    Chunk,
+    Document,
+    IndexedChunk,
+    Vector,
+    heading_path,
+    passage_text,
+)
+from server.errors import EmbedderUnavailable, TanyuanError
+from server.ingest.chunker import Chunker
+from server.models.contract import Embedder
+from server.recipes import Recipe
+
+BATCH = 256  # chunks (or documents without any) that are embedded and handed on together
+MAX_FAILURES = 3  # documents in a row that fail to embed before the embedder counts as gone
+
+
+@dataclass(frozen=True, slots=True)
+class Derived:
+    """A document with its indexed chunks, or why they couldn't be made."""
+
+    document: Document
+    chunks: tuple[IndexedChunk, ...] | TanyuanError
+
+
+@dataclass(slots=True)
+class _Batch:
+    documents: list[tuple[Document, tuple[Chunk, ...]]] = field(default_factory=list)
+    size: int = 0
+
+    def add(self, document: Document, chunks: tuple[Chunk, ...]) -> None:
+        self.documents.append((document, chunks))
+        self.size += max(1, len(chunks))
+
+
+class Deriver:
+    """Carries out one recipe. Holds no state, so it is as thread-safe as its parts."""
+
+    def __init__(self, *, analyzer: Analyzer, embedder: Embedder | None, chunker: Chunker) -> None:
+        self._analyzer = analyzer
+        self._embedder = embedder
+        self._chunker = chunker
+        self.recipe = Recipe(
+            embedder=embedder.fingerprint if embedder else "",
+            dimensions=embedder.dimensions if embedder else 0,
+            analyzer=analyzer.fingerprint,
+            chunker=chunker.fingerprint,
+        )
+
+    def derive(self, documents: Iterable[Document]) -> Iterator[list[Derived]]:
+        """Every document once, in order, in batches of about BATCH chunks; memory is one batch.
+
+        A document that can't be embedded carries the error and the others go on, until MAX_FAILURES
+        in a row failed: then the embedder counts as gone and the rest carry its last error.
+        """
+        embedding = _Embedding(self._embedder)
+        batch = _Batch()
+        for document in documents:
+            batch.add(document, self._chunker.chunk(document))
+            if batch.size >= BATCH:
+                yield self._derive_batch(batch, embedding)
+                batch = _Batch()
+        if batch.documents:
+            yield self._derive_batch(batch, embedding)
+
+    def _derive_batch(self, batch: _Batch, embedding: "_Embedding") -> list[Derived]:
+        texts = [
+            [passage_text(document.title, chunk.headings, chunk.text) for chunk in chunks]
+            for document, chunks in batch.documents
+        ]
+        return [
+            Derived(
+                document,
+                vectors
+                if isinstance(vectors, TanyuanError)
+                else self._index(document, chunks, vectors),
+            )
+            for (document, chunks), vectors in zip(
+                batch.documents, embedding.embed(texts), strict=True
+            )
+        ]
+
+    def _index(
+        self, document: Document, chunks: Sequence[Chunk], vectors: Sequence[Vector | None]
+    ) -> tuple[IndexedChunk, ...]:
+        path_terms: dict[str, dict[str, tuple[str, ...]]] = {}  # most chunks share a few paths
+        indexed = []
+        for chunk, vector in zip(chunks, vectors, strict=True):
+            path = heading_path(document.title, chunk.headings)
+            if path not in path_terms:
+                path_terms[path] = self._terms(path, "title_words", "title_bigrams")
+            terms = self._terms(chunk.text, "words", "bigrams") | path_terms[path]
+            indexed.append(IndexedChunk(chunk=chunk, terms=terms, vector=vector))
+        return tuple(indexed)
+
+    def _terms(self, text: str, words: str, bigrams: str) -> dict[str, tuple[str, ...]]:
+        analysis = self._analyzer.analyze(text)
+        return {words: _strings(analysis.words), bigrams: _strings(analysis.bigrams)}
+
+
+def _strings(tokens: Iterable[Token]) -> tuple[str, ...]:
+    return tuple(token.term for token in tokens)
+
+
+class _Embedding:
+    """Embeds batches and remembers, for one run, whether the embedder is gone."""
+
+    def __init__(self, embedder: Embedder | None) -> None:
+        self._embedder = embedder
+        self._gone: EmbedderUnavailable | None = None
+
+    def embed(
+        self, texts: Sequence[Sequence[str]]
+    ) -> Sequence[Sequence[Vector | None] | EmbedderUnavailable]:
+        """Each document's vectors, one a text, or why it has none."""
+        if self._embedder is None:
+            return [[None] * len(own) for own in texts]
+        if self._gone:
+            return [self._gone] * len(texts)
+        try:
+            vectors = iter(_vectors(self._embedder, [text for own in texts for text in own]))
+            return [[next(vectors) for _ in own] for own in texts]
+        except EmbedderUnavailable as error:
+            if len(texts) == 1:
+                return [error]
+        return self._embed_apart(self._embedder, texts)
+
+    def _embed_apart(
+        self, embedder: Embedder, texts: Sequence[Sequence[str]]
+    ) -> list[Sequence[Vector | None] | EmbedderUnavailable]:
+        """After a failure: document by document, so that one bad text fails its document alone."""
+        results: list[Sequence[Vector | None] | EmbedderUnavailable] = []
+        failures = 0
+        for own in texts:
+            if self._gone:
+                results.append(self._gone)
+                continue
+            try:
+                results.append(_vectors(embedder, own))
+                failures = 0
+            except EmbedderUnavailable as error:
+                results.append(error)
+                failures += 1
+                if failures == MAX_FAILURES:
+                    self._gone = error
+        return results
+
+
+def _vectors(embedder: Embedder, texts: Sequence[str]) -> list[Vector]:
+    """One vector a text. Raises EmbedderUnavailable, also for vectors that no store may hold."""
+    vectors: list[Vector] = []
+    for start in range(0, len(texts), BATCH):
+        some = texts[start : start + BATCH]
+        matrix = embedder.embed_documents(some)
+        if matrix.shape != (len(some), embedder.dimensions) or not np.isfinite(matrix).all():
+            raise EmbedderUnavailable(
+                f"The embedder {embedder.name} gave vectors of shape {matrix.shape} that are not "
+                f"{len(some)} finite ones of {embedder.dimensions} dimensions; check the model."
+            )
+        vectors.extend(matrix)
+    return vectors

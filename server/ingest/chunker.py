@@ -9,9 +9,12 @@ from itertools import accumulate, zip_longest
 from server.analysis.sentences import split_sentences
 from server.documents import MAX_PATH_CHARS, Chunk, Document
 from server.ingest.blocks import Block, read_blocks
+from server.models.contract import Embedder
 
 CHUNKER_VERSION = 1  # raise when the same document and sizes would give other chunks
 MAX_TOKENS = 400  # embedders read 512, special tokens included; the rest is for what counts badly
+_RESERVE = 32  # of an embedder's tokens: special ones, and a prefix such as "passage: "
+_TOKEN = re.compile(r"[a-zA-Z\d]+|[^\s]")
 _CHARS_PER_TOKEN = 8  # a text of more characters a token than this is never counted as a whole
 _LINE_BREAKS = str.maketrans("\r\n", "  ")
 _CLAUSE_END = re.compile(r"[，；：、]|[,;:](?=\s)")
@@ -29,6 +32,18 @@ class _Atom:
 
 
 Range = tuple[int, int]  # of atoms, or of units
+
+
+def chunker_for(embedder: Embedder | None) -> "Chunker":
+    """The chunker that suits an embedder, or full-text search alone."""
+    if embedder is None:
+        return Chunker(estimate_tokens)
+    return Chunker(embedder.count_tokens, min(MAX_TOKENS, max(32, embedder.max_tokens - _RESERVE)))
+
+
+def estimate_tokens(text: str) -> int:
+    """About as many tokens as BGE's tokenizer makes: one a Han character, a sign, or four letters."""
+    return sum(1 + (found.end() - found.start() - 1) // 4 for found in _TOKEN.finditer(text))
 
 
 class Chunker:

@@ -1,7 +1,7 @@
 """Documents to indexed chunks: chunk, analyse, embed. The one place where a recipe is carried out."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -31,14 +31,7 @@ class Derived:
     chunks: tuple[IndexedChunk, ...] | TanyuanError
 
 
-@dataclass(slots=True)
-class _Batch:
-    documents: list[tuple[Document, tuple[Chunk, ...]]] = field(default_factory=list)
-    size: int = 0
-
-    def add(self, document: Document, chunks: tuple[Chunk, ...]) -> None:
-        self.documents.append((document, chunks))
-        self.size += max(1, len(chunks))
+_Chunked = tuple[Document, tuple[Chunk, ...] | TanyuanError]
 
 
 class Deriver:
@@ -62,31 +55,42 @@ class Deriver:
         in a row failed: then the embedder counts as gone and the rest carry its last error.
         """
         embedding = _Embedding(self._embedder)
-        batch = _Batch()
+        batch: list[_Chunked] = []
+        size = 0
         for document in documents:
-            batch.add(document, self._chunker.chunk(document))
-            if batch.size >= BATCH:
+            chunks = self._chunk(document)
+            batch.append((document, chunks))
+            size += 1 if isinstance(chunks, TanyuanError) else max(1, len(chunks))
+            if size >= BATCH:
                 yield self._derive_batch(batch, embedding)
-                batch = _Batch()
-        if batch.documents:
+                batch, size = [], 0
+        if batch:
             yield self._derive_batch(batch, embedding)
 
-    def _derive_batch(self, batch: _Batch, embedding: "_Embedding") -> list[Derived]:
+    def _chunk(self, document: Document) -> tuple[Chunk, ...] | TanyuanError:
+        try:
+            return self._chunker.chunk(document)
+        except TanyuanError as error:  # the embedder's tokenizer can't be had
+            return error
+
+    def _derive_batch(self, batch: Sequence[_Chunked], embedding: "_Embedding") -> list[Derived]:
         texts = [
             [passage_text(document.title, chunk.headings, chunk.text) for chunk in chunks]
-            for document, chunks in batch.documents
+            for document, chunks in batch
+            if not isinstance(chunks, TanyuanError)
         ]
-        return [
-            Derived(
-                document,
-                vectors
-                if isinstance(vectors, TanyuanError)
-                else self._index(document, chunks, vectors),
-            )
-            for (document, chunks), vectors in zip(
-                batch.documents, embedding.embed(texts), strict=True
-            )
-        ]
+        embedded = iter(embedding.embed(texts))
+        derived = []
+        for document, chunks in batch:
+            if isinstance(chunks, TanyuanError):
+                derived.append(Derived(document, chunks))
+                continue
+            vectors = next(embedded)
+            if isinstance(vectors, TanyuanError):
+                derived.append(Derived(document, vectors))
+            else:
+                derived.append(Derived(document, self._index(document, chunks, vectors)))
+        return derived
 
     def _index(
         self, document: Document, chunks: Sequence[Chunk], vectors: Sequence[Vector | None]

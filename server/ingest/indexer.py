@@ -13,7 +13,7 @@ from server.errors import (
     StoreUnavailable,
     TanyuanError,
 )
-from server.ingest.chunker import Chunker
+from server.ingest.chunker import Chunker, chunker_for
 from server.ingest.derivation import Derived, Deriver
 from server.models.contract import Embedder
 from server.recipes import Recipe
@@ -32,13 +32,19 @@ class Put:
 
 class Indexer:
     """Puts documents and removes them. Holds no state and no lock, so it is as thread-safe as its
-    parts, and embedding keeps nobody waiting."""
+    parts, and embedding keeps nobody waiting. Without a ``chunker``, the one that suits the embedder."""
 
     def __init__(
-        self, store: Store, analyzer: Analyzer, embedder: Embedder | None, chunker: Chunker
+        self,
+        store: Store,
+        analyzer: Analyzer,
+        embedder: Embedder | None,
+        chunker: Chunker | None = None,
     ) -> None:
         self._store = store
-        self._deriver = Deriver(analyzer=analyzer, embedder=embedder, chunker=chunker)
+        self._deriver = Deriver(
+            analyzer=analyzer, embedder=embedder, chunker=chunker or chunker_for(embedder)
+        )
 
     @property
     def recipe(self) -> Recipe:

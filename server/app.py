@@ -1,0 +1,100 @@
+"""The composition root: the only place that knows concrete adapters."""
+
+from flask import Flask
+
+from server.analysis.analyzer import JiebaAnalyzer
+from server.answering.answerer import Answerer
+from server.ingest.chunker import Chunker
+from server.ingest.indexer import Indexer
+from server.models.choice import choose_embedder, choose_generator, choose_reranker
+from server.retrieval.searcher import Searcher
+from server.settings import Settings
+from server.stores.contract import Store
+from server.web.application import build
+from server.web.keys import Keys
+from server.web.readiness import Readiness
+from server.web.services import Services
+
+
+def create_app(settings: Settings | None = None) -> Flask:
+    """The application, as gunicorn's factory: made in each worker, after the fork."""
+    return build(open_services(settings or Settings.load(), warm_up=True))
+
+
+def open_services(settings: Settings, *, warm_up: bool = False) -> Services:
+    """Wire everything up. Models are loaded at first use, or at once in the background.
+
+    Raises ConfigurationError for what a setting names and can't be had.
+    """
+    analyzer = JiebaAnalyzer(settings.dictionary_file)
+    embedder = choose_embedder(settings)
+    reranker = choose_reranker(settings)
+    generator = choose_generator(settings)
+    missing: dict[str, str] = {
+        choice.component: choice.reason
+        for choice in (embedder, reranker, generator)
+        if choice.adapter is None
+    }
+    store = open_store(settings)
+    # Without an embedder nothing limits a chunk, and a character is about a token.
+    chunker = Chunker(embedder.adapter.count_tokens if embedder.adapter else len)
+    indexer = Indexer(store, analyzer, embedder.adapter, chunker)
+    searcher = Searcher(
+        store=store,
+        analyzer=analyzer,
+        embedder=embedder.adapter,
+        reranker=reranker.adapter,
+        recipe=indexer.recipe,
+        missing=missing,
+        seconds=settings.search_timeout,
+        rerank_seconds=settings.rerank_timeout,
+        rerank_top_n=settings.rerank_top_n,
+    )
+    answerer = Answerer(
+        searcher=searcher,
+        analyzer=analyzer,
+        generator=generator.adapter,
+        missing=missing,
+        passages=settings.answer_passages,
+        answer_tokens=settings.generator_answer_tokens,
+    )
+    readiness = Readiness(store, embedder, reranker, generator)
+    if warm_up:
+        readiness.warm_up()
+    return Services(
+        settings=settings,
+        store=store,
+        indexer=indexer,
+        searcher=searcher,
+        answerer=answerer,
+        keys=Keys.in_folder(settings.data),
+        choices=(
+            ("store", store.kind, "TANYUAN_STORE names it"),
+            *(
+                (choice.component, choice.name, choice.reason)
+                for choice in (embedder, reranker, generator)
+            ),
+        ),
+        components=readiness.components,
+    )
+
+
+def open_store(settings: Settings) -> Store:
+    """The store that TANYUAN_STORE names; its library is imported only when it is the one."""
+    if settings.store == "elasticsearch":
+        from server.stores.elasticsearch.store import ElasticsearchStore  # noqa: PLC0415
+
+        return ElasticsearchStore(
+            settings.elasticsearch_url,
+            prefix=settings.index_prefix,
+            api_key=settings.elasticsearch_api_key,
+            user=settings.elasticsearch_user,
+            password=settings.elasticsearch_password,
+            ca_file=settings.elasticsearch_ca,
+            shards=settings.elasticsearch_shards,
+            replicas=settings.elasticsearch_replicas,
+            timeout=settings.elasticsearch_timeout,
+        )
+    from server.stores.embedded.store import EmbeddedStore  # noqa: PLC0415
+
+    return EmbeddedStore(settings.data / "store")

@@ -16,6 +16,9 @@ from server.errors import ConfigurationError
 
 StoreKind = Literal["embedded", "elasticsearch"]
 
+# The default data lie in the checkout, so that scripts find them from whatever folder they are called.
+CHECKOUT = Path(__file__).resolve().parent.parent
+
 ENVIRONMENT_NAMES = {"ollama_host": "OLLAMA_HOST"}
 
 
@@ -28,7 +31,7 @@ def environment_name(field_name: str) -> str:
 class Settings:
     """All settings. Sizes are bytes and times are seconds unless the name says otherwise."""
 
-    data: Path = Path("data")
+    data: Path = CHECKOUT / "data"
     host: str = "127.0.0.1"
     port: int = 8000
     threads: int = 16
@@ -135,20 +138,19 @@ def _read_file(path: str) -> dict[str, Any]:
         ) from error
 
 
-def _convert(name: str, value: object) -> object:
-    """A setting's text, or TOML value, as the field's type."""
-    default = next(item.default for item in fields(Settings) if item.name == name)
-    kind = type(default)
-    if kind is bool:
+def _convert(name: str, value: object) -> Any:
+    """A setting's text, or TOML value, as the type of the field's default."""
+    default: object = next(item.default for item in fields(Settings) if item.name == name)
+    if isinstance(default, bool):
         word = str(value).strip().lower()
         if word not in {"0", "1", "true", "false"}:
             raise _wrong(name, "0 or 1", value)
         return word in {"1", "true"}
-    if kind is Path:
+    if isinstance(default, Path):
         return Path(str(value)).expanduser()
-    if kind is int or kind is float:
+    if isinstance(default, int | float):
         try:
-            return kind(str(value))
+            return type(default)(str(value))
         except ValueError:
             raise _wrong(name, "a number", value) from None
     return str(value)

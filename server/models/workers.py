@@ -1,0 +1,39 @@
+"""Threads of our own for engines that compute with OpenMP (torch, e5's C engine).
+
+OpenMP keeps a team of helper threads for each thread that calls it. Many callers therefore slow each
+other down, and in a forked child the calling thread would wait for ever for a team that did not come
+along. So an engine is only called from a few named threads, born in the process that uses them. Jobs
+of one name run one after the other, in the order in which they came.
+"""
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+Result = TypeVar("Result")
+
+
+class Workers:
+    def __init__(self, owner: str, *names: str) -> None:
+        self._owner = owner
+        self._names = names
+        self._start()
+
+    def _start(self) -> None:
+        self._threads = {
+            name: ThreadPoolExecutor(1, thread_name_prefix=f"{self._owner}-{name}")
+            for name in self._names
+        }
+        self._process = os.getpid()  # last, so that whoever sees it sees the new threads too
+
+    def run(self, name: str, job: Callable[[], Result]) -> Result:
+        """Run ``job`` in the thread of that name and wait for it; raises what the job raises.
+
+        Raises RuntimeError when the interpreter is shutting down.
+        """
+        # Two threads of a new child may both start over: then the later threads stay, and a job
+        # that went to the earlier ones is still run.
+        if self._process != os.getpid():
+            self._start()
+        return self._threads[name].submit(job).result()

@@ -6,10 +6,12 @@ skipped. A word may mix scripts (5G核心网). Without a frequency jieba's own r
 
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from server.analysis.contract import Token
+from server.analysis.lexer import runs
 from server.analysis.normalize import Normalizer
 from server.errors import ConfigurationError, InvalidInput
 
@@ -78,3 +80,41 @@ class UserDictionary:
 
 def _refusal(number: int, entry: str, rule: str) -> InvalidInput:
     return InvalidInput(f"line {number}, {entry[:60]!r}: {rule}.", field="dictionary")
+
+
+class MixedWords:
+    """The words that are not Han alone, found as they stand in normalised text.
+
+    The segmenter sees Han runs only, so 5G核心网 has to be found beside it.
+    """
+
+    def __init__(self, words: Iterable[str]) -> None:
+        mixed = (word for word in words if {run.kind for run in runs(word)} != {"han"})
+        self._words = frozenset(mixed)
+        self._lengths: dict[str, list[int]] = {}
+        for length, first in sorted({(len(word), word[0]) for word in self._words}, reverse=True):
+            self._lengths.setdefault(first, []).append(length)
+        firsts = "".join(map(re.escape, self._lengths))
+        self._first = re.compile(f"[{firsts}]") if firsts else None
+
+    def find(self, text: str) -> Iterator[Token]:
+        """The longest word at each place; none begins or ends within a Latin word or a number."""
+        if self._first is None:
+            return
+        for match in self._first.finditer(text):
+            start = match.start()
+            if _is_inside(text, start):
+                continue
+            for length in self._lengths[match.group()]:
+                word = text[start : start + length]
+                if word in self._words and not _is_inside(text, start + length):
+                    yield Token(word, start, start + length)
+                    break
+
+
+def _is_inside(text: str, position: int) -> bool:
+    """Whether ``position`` parts two ASCII letters or two digits."""
+    sides = text[max(0, position - 1) : position + 1]
+    if len(sides) < 2 or not sides.isascii():
+        return False
+    return sides.isalpha() or sides.isdigit()

@@ -35,7 +35,7 @@ _RUN = re.compile(
 _IS_WORD = re.compile(_WORD)
 _ATOM = re.compile(_ALNUMS)
 _DOTTED_NUMBER = re.compile(r"[0-9]++(?:\.[0-9]++)++")
-_SUBATOM = re.compile(r"[0-9]++|[^\W\d_]{2,}+")
+_SUBATOM = re.compile(rf"[0-9]++|{_LETTERS}")
 _DATE = re.compile(
     r"(?<![0-9.,/\-])((?:19|20)[0-9]{2})"
     r"(?:([-/.])(0?[1-9]|1[0-2])\2(0?[1-9]|[12][0-9]|3[01])(?![0-9\-/])"
@@ -45,6 +45,7 @@ _DROPPED = str.maketrans("", "", " ,")
 # What is also written as one word: iso-9001, node_modules, r&d; with more atoms it is a path.
 _SQUEEZABLE = re.compile(r"[^.@:+#%]+")
 _MAX_SQUEEZED = 5
+_JOINED_WORDS = re.compile(r"[^\W\d_]{2,}+(?:[-/][^\W\d_]{2,}+)++")
 
 
 class Run(NamedTuple):
@@ -77,17 +78,19 @@ def runs(text: str) -> Iterator[Run]:
 def code_parts(code: str) -> Iterator[Part]:
     """A code whole and in parts, without its blank and thousands separators; offsets into ``code``.
 
-    GB/T 5972-2016 → gb/t5972-2016, gbt59722016, gb, t5972, 5972, 2016.
+    GB/T 5972-2016 → gb/t5972-2016, gbt59722016, gb, t5972, 5972, 2016. Ordinary words joined by
+    hyphens or slashes (well-known, and/or) are in parts only: measured, their wholes are noise.
     """
     kept = [place for place, char in enumerate(code) if char not in " ,"]
     joined = code.translate(_DROPPED)
 
     def part(start: int, end: int) -> Part:
         term = joined[start:end]
-        return Part(term, kept[start], kept[end - 1] + 1, is_word=term.isalpha())
+        is_word = _IS_WORD.fullmatch(term) is not None
+        return Part(term, kept[start], kept[end - 1] + 1, is_word)
 
     atoms = [match.span() for match in _ATOM.finditer(joined)]
-    if atoms != [(0, len(joined))]:
+    if atoms != [(0, len(joined))] and not _JOINED_WORDS.fullmatch(joined):
         yield part(0, len(joined))
         squeezed = "".join(joined[start:end] for start, end in atoms)
         if len(atoms) <= _MAX_SQUEEZED and _SQUEEZABLE.fullmatch(joined) and not squeezed.isdigit():
@@ -95,10 +98,12 @@ def code_parts(code: str) -> Iterator[Part]:
     for match in _DOTTED_NUMBER.finditer(joined):
         yield part(*match.span())
     for start, end in atoms:
-        yield part(start, end)
-        if not joined[start:end].isalpha():
+        atom = part(start, end)
+        yield atom
+        if not atom.is_word:
             for match in _SUBATOM.finditer(joined, start, end):
-                yield part(*match.span())
+                if match.group().isdigit() or len(match.group()) > 1:
+                    yield part(*match.span())
 
 
 def dates(text: str) -> Iterator[Part]:

@@ -48,6 +48,13 @@ def unique_name() -> str:
     return f"c{uuid.uuid4().hex[:12]}"
 
 
+def kept_length(length: int) -> int:
+    """A field's length as Lucene keeps it (SmallFloat.intToByte4): exact to 40, then 4 bits of it."""
+    above = length - 24
+    shift = max(above.bit_length() - 4, 0) if above > 0 else 0
+    return length if not shift else 24 + (above >> shift << shift)
+
+
 class StoreContract:
     """What all contract classes share."""
 
@@ -364,7 +371,7 @@ class Bm25Contract(StoreContract):
         """Chunk id → score by the formula, for collections where no field is empty.
 
         idf = ln(1 + (N - n + 0.5) / (n + 0.5)); tf part = f / (f + k1 (1 - b + b length / average)).
-        Lengths up to 40 terms are exact in Lucene's one-byte encoding.
+        Lengths are as Lucene's one-byte encoding keeps them, the average as it is.
         """
         chunks = [indexed for given in writes for indexed in given.chunks]
         scores: dict[str, float] = {}
@@ -375,7 +382,7 @@ class Bm25Contract(StoreContract):
                 found = {name: terms.count(term) for name, terms in fields.items() if term in terms}
                 idf = math.log(1 + (len(fields) - len(found) + 0.5) / (len(found) + 0.5))
                 for name, count in found.items():
-                    norm = 1.2 * (0.25 + 0.75 * len(fields[name]) / average)
+                    norm = 1.2 * (0.25 + 0.75 * kept_length(len(fields[name])) / average)
                     part = clause.weight * idf * count / (count + norm)
                     scores[name] = scores.get(name, 0.0) + part
         return scores

@@ -1,0 +1,100 @@
+"""What every store refuses before it writes or searches, so that all refuse alike."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from server.documents import TEXT_FIELDS, IndexedChunk, Vector
+from server.errors import InvalidInput, PageTooDeep
+from server.stores.contract import MAX_DEPTH, LegsRequest, Write
+
+_LENGTH_TOLERANCE = 1e-3  # of a float32 vector that was divided by its own length
+
+
+def check_vector(vector: Vector, dimensions: int, *, field: str) -> None:
+    """Raise InvalidInput unless ``vector`` is finite, of shape (dimensions,) and of length 1."""
+    if vector.shape != (dimensions,):
+        raise InvalidInput(
+            f"{field} has the shape {vector.shape}; the collection's recipe has {dimensions} "
+            "dimensions. Embed with the model of the recipe.",
+            field=field,
+        )
+    length = float(np.linalg.norm(vector))
+    if not math.isfinite(length) or abs(length - 1.0) > _LENGTH_TOLERANCE:
+        raise InvalidInput(
+            f"{field} has the length {length:g}; a vector must be finite and of length 1.",
+            field=field,
+        )
+
+
+def _check_chunk(indexed: IndexedChunk, dimensions: int) -> None:
+    unknown = sorted(indexed.terms.keys() - set(TEXT_FIELDS))
+    if unknown:
+        raise InvalidInput(
+            f"Chunk {indexed.chunk.id} has unknown text fields: {', '.join(unknown)}; known are "
+            f"{', '.join(TEXT_FIELDS)}.",
+            field="terms",
+        )
+    if dimensions and indexed.vector is None:
+        raise InvalidInput(
+            f"Chunk {indexed.chunk.id} has no vector, but the collection's recipe has "
+            f"{dimensions} dimensions.",
+            field="vector",
+        )
+    if not dimensions and indexed.vector is not None:
+        raise InvalidInput(
+            f"Chunk {indexed.chunk.id} has a vector, but the collection's recipe has none.",
+            field="vector",
+        )
+    if indexed.vector is not None:
+        check_vector(indexed.vector, dimensions, field="vector")
+
+
+def check_writes(writes: Sequence[Write], dimensions: int) -> None:
+    """Raise InvalidInput for chunks that a collection with ``dimensions`` can't take."""
+    for write in writes:
+        for expected, indexed in enumerate(write.chunks):
+            chunk = indexed.chunk
+            if chunk.document_id != write.document.id or chunk.position != expected:
+                raise InvalidInput(
+                    f"Chunk {chunk.id} stands as number {expected} of document "
+                    f"{write.document.id}: chunks belong to their document and come by position "
+                    "from 0.",
+                    field="chunks",
+                )
+            _check_chunk(indexed, dimensions)
+
+
+def check_request(request: LegsRequest, dimensions: int) -> None:
+    """Raise InvalidInput for a search that can't be run, PageTooDeep for one past MAX_DEPTH.
+
+    A vector for a collection without vectors is no fault of the request's other half: the store
+    answers it in ``Legs.errors``.
+    """
+    if request.k < 1:
+        raise InvalidInput("k must be at least 1.", field="k")
+    if request.k > MAX_DEPTH:
+        raise PageTooDeep(
+            f"Hits past the first {MAX_DEPTH:,} can't be reached; narrow the search by a filter.",
+            field="k",
+        )
+    for clause in request.text or ():
+        if clause.field not in TEXT_FIELDS:
+            raise InvalidInput(
+                f"Unknown text field {clause.field!r}; known are {', '.join(TEXT_FIELDS)}.",
+                field="field",
+            )
+        if not (math.isfinite(clause.weight) and clause.weight >= 0):
+            raise InvalidInput("A clause's weight must be a number from 0.", field="weight")
+    if request.vector is not None and dimensions:
+        check_vector(request.vector, dimensions, field="vector")
+
+
+def no_vectors(collection: str) -> InvalidInput:
+    """The error of the vector leg where the recipe has no embedder."""
+    return InvalidInput(
+        f"Collection {collection} has no vectors: it was indexed without an embedder. Rebuild it "
+        "with one to search by meaning.",
+        field="vector",
+    )

@@ -1,0 +1,345 @@
+"""Documents and chunks as rows: the SQL of reading and changing them within a transaction."""
+
+import json
+import sqlite3
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from server.documents import Chunk, Document, IndexedChunk, MetadataValue, Passage, StoredDocument
+from server.errors import DocumentNotFound, RevisionConflict
+from server.recipes import Recipe
+from server.stores.contract import Deleted, DocumentState, Write, Written
+from server.stores.embedded.filters import labels_by_key
+from server.stores.embedded.text_index import TextEntry
+from server.stores.filters import labels_of
+
+_REMOVALS_KEPT = 100_000  # numbers of the counter for which a process can follow without reloading
+
+_DOCUMENT = """
+    SELECT d.document_id, d.title, t.text, d.source, d.acl, d.metadata, d.revision, d.updated_at,
+        (SELECT count(*) FROM chunks c WHERE c.version = d.version AND c.generation = ?)
+    FROM documents d JOIN texts t ON t.version = d.version
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class State:
+    """A collection's own row and that of its live generation.
+
+    ``sequence`` is the last number given out, ``text_sequence`` how far the text index follows.
+    """
+
+    description: str
+    generation: int
+    sequence: int
+    recipe: Recipe
+    text_folder: str
+    text_sequence: int
+
+
+def read_state(connection: sqlite3.Connection) -> State:
+    row = connection.execute(
+        "SELECT s.description, s.generation, s.sequence, g.recipe, g.text_folder, g.text_sequence "
+        "FROM state s JOIN generations g ON g.id = s.generation"
+    ).fetchone()
+    description, generation, sequence, recipe, text_folder, text_sequence = row
+    return State(
+        description=description,
+        generation=generation,
+        sequence=sequence,
+        recipe=Recipe.from_json(json.loads(recipe)),
+        text_folder=text_folder,
+        text_sequence=text_sequence,
+    )
+
+
+def count_documents(connection: sqlite3.Connection) -> int:
+    return int(connection.execute("SELECT count(*) FROM documents").fetchone()[0])
+
+
+def count_chunks(connection: sqlite3.Connection, generation: int) -> int:
+    [count] = connection.execute(
+        "SELECT count(*) FROM chunks WHERE generation = ?", (generation,)
+    ).fetchone()
+    return int(count)
+
+
+class Change:
+    """The changes of one transaction, each taking the next number of the collection's counter."""
+
+    def __init__(self, connection: sqlite3.Connection, state: State) -> None:
+        self._connection = connection
+        self._generation = state.generation
+        self._sequence = state.sequence
+        self._text_sequence = state.text_sequence
+        self._now = datetime.now(UTC).isoformat(timespec="milliseconds")
+
+    def put(self, write: Write) -> Written | RevisionConflict:
+        """Store a document with its chunks in place of an older one, or say why not."""
+        document = write.document
+        version, revision = self._current(document.id)
+        present = revision if version is not None else 0
+        if write.if_revision is not None and write.if_revision != present:
+            return _conflict(document.id, write.if_revision, present)
+        if version is not None:
+            self._remove(version, document.id)
+        else:
+            self._connection.execute("DELETE FROM tombstones WHERE document_id = ?", (document.id,))
+        self._insert_document(document, revision + 1)
+        version = self._sequence
+        for indexed in write.chunks:
+            self._insert_chunk(indexed, version)
+        return Written(
+            document_id=document.id,
+            revision=revision + 1,
+            chunks=len(write.chunks),
+            status="updated" if present else "created",
+        )
+
+    def delete(self, document_id: str, if_revision: int | None) -> Deleted:
+        """Raises DocumentNotFound, RevisionConflict."""
+        version, revision = self._current(document_id)
+        if version is None:
+            raise DocumentNotFound(f"There is no document {document_id}.")
+        if if_revision is not None and if_revision != revision:
+            raise _conflict(document_id, if_revision, revision)
+        chunks = self._remove(version, document_id)
+        self._connection.execute(
+            "INSERT INTO tombstones VALUES (?, ?)", (document_id, revision + 1)
+        )
+        return Deleted(document_id=document_id, revision=revision + 1, chunks=chunks)
+
+    def finish(self) -> None:
+        """Record the counter, and forget removals that all indexes have long followed."""
+        horizon = min(self._text_sequence, self._sequence - _REMOVALS_KEPT)
+        self._connection.execute("DELETE FROM removals WHERE sequence <= ?", (horizon,))
+        self._connection.execute(
+            "UPDATE state SET sequence = ?, pruned = max(pruned, ?)", (self._sequence, horizon)
+        )
+
+    def _next(self) -> int:
+        self._sequence += 1
+        return self._sequence
+
+    def _current(self, document_id: str) -> tuple[int | None, int]:
+        """(version or None, last revision)"""
+        row = self._connection.execute(
+            "SELECT version, revision FROM documents WHERE document_id = ? "
+            "UNION ALL SELECT NULL, revision FROM tombstones WHERE document_id = ?",
+            (document_id, document_id),
+        ).fetchone()
+        return row or (None, 0)
+
+    def _remove(self, version: int, document_id: str) -> int:
+        """Drop a version with all that hangs on it; returns its chunks in the live generation."""
+        rows = self._connection.execute(
+            "SELECT generation, id, position FROM chunks WHERE version = ?", (version,)
+        ).fetchall()
+        self._connection.executemany(
+            "INSERT INTO removals VALUES (?, ?, ?, ?)",
+            [
+                (self._next(), generation, chunk, f"{document_id}:{position}")
+                for generation, chunk, position in rows
+            ],
+        )
+        self._connection.execute("DELETE FROM documents WHERE version = ?", (version,))
+        return sum(generation == self._generation for generation, _, _ in rows)
+
+    def _insert_document(self, document: Document, revision: int) -> None:
+        version = self._next()
+        given = document.as_json()
+        self._connection.execute(
+            "INSERT INTO documents VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                version,
+                document.id,
+                revision,
+                document.content_hash,
+                self._now,
+                document.title,
+                document.source,
+                json.dumps(given["acl"], ensure_ascii=False),
+                json.dumps(given["metadata"], ensure_ascii=False),
+            ),
+        )
+        self._connection.execute("INSERT INTO texts VALUES (?, ?)", (version, document.text))
+        self._connection.executemany(
+            "INSERT INTO labels VALUES (?, ?, ?)",
+            [(key, value, version) for key, value in labels_by_key(labels_of(document))],
+        )
+
+    def _insert_chunk(self, indexed: IndexedChunk, version: int) -> None:
+        number, chunk = self._next(), indexed.chunk
+        self._connection.execute(
+            "INSERT INTO chunks VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                number,
+                self._generation,
+                version,
+                chunk.position,
+                chunk.start,
+                chunk.end,
+                json.dumps(chunk.headings, ensure_ascii=False),
+                chunk.text,
+            ),
+        )
+        joined = {field: " ".join(terms) for field, terms in indexed.terms.items()}
+        self._connection.execute(
+            "INSERT INTO terms VALUES (?, ?)", (number, json.dumps(joined, ensure_ascii=False))
+        )
+        if indexed.vector is not None:
+            self._connection.execute(
+                "INSERT INTO vectors VALUES (?, ?, ?, ?)",
+                (number, self._generation, version, indexed.vector.astype("<f4").tobytes()),
+            )
+
+
+def _conflict(document_id: str, wanted: int, present: int) -> RevisionConflict:
+    there = f"it has revision {present}" if present else "it is not there"
+    asked = f"revision {wanted}" if wanted else "no document"
+    return RevisionConflict(f"Document {document_id}: {asked} was expected, but {there}.")
+
+
+def states(
+    connection: sqlite3.Connection, generation: int, document_ids: Sequence[str]
+) -> dict[str, DocumentState]:
+    rows = connection.execute(
+        "SELECT d.document_id, d.revision, d.content_hash, "
+        "(SELECT count(*) FROM chunks c WHERE c.version = d.version AND c.generation = ?) "
+        "FROM documents d WHERE d.document_id IN (SELECT value FROM json_each(?))",
+        (generation, json.dumps(list(document_ids))),
+    )
+    return {
+        document_id: DocumentState(
+            revision=revision, content_hash=content_hash, chunks=chunks, complete=True
+        )
+        for document_id, revision, content_hash, chunks in rows
+    }
+
+
+def document(
+    connection: sqlite3.Connection, generation: int, document_id: str
+) -> StoredDocument | None:
+    row = connection.execute(
+        f"{_DOCUMENT} WHERE d.document_id = ?", (generation, document_id)
+    ).fetchone()
+    return None if row is None else _stored(row)
+
+
+def documents_after(
+    connection: sqlite3.Connection, generation: int, document_id: str, *, max_chars: int
+) -> list[StoredDocument]:
+    """The next documents by id, until their texts pass ``max_chars``."""
+    cursor = connection.execute(
+        f"{_DOCUMENT} WHERE d.document_id > ? ORDER BY d.document_id LIMIT 500",
+        (generation, document_id),
+    )
+    found: list[StoredDocument] = []
+    chars = 0
+    for row in cursor:
+        found.append(_stored(row))
+        chars += len(found[-1].document.text)
+        if chars > max_chars:
+            break
+    cursor.close()
+    return found
+
+
+def _stored(row: tuple[str, str, str, str, str, str, int, str, int]) -> StoredDocument:
+    document_id, title, text, source, acl, metadata, revision, updated_at, chunks = row
+    return StoredDocument(
+        document=Document(
+            id=document_id,
+            text=text,
+            title=title,
+            source=source,
+            acl=tuple(json.loads(acl)),
+            metadata=_metadata(metadata),
+        ),
+        revision=revision,
+        chunks=chunks,
+        updated_at=updated_at,
+    )
+
+
+def _metadata(stored: str) -> dict[str, MetadataValue]:
+    return {
+        key: tuple(value) if isinstance(value, list) else value
+        for key, value in json.loads(stored).items()
+    }
+
+
+def passages(
+    connection: sqlite3.Connection, generation: int, chunk_ids: Sequence[str]
+) -> dict[str, Passage]:
+    found = {}
+    for chunk_id in dict.fromkeys(chunk_ids):
+        document_id, _, position = chunk_id.rpartition(":")
+        row = connection.execute(
+            'SELECT c.position, c.text, c.start, c."end", c.headings, d.title, d.source, '
+            "d.metadata, d.revision FROM documents d "
+            "JOIN chunks c ON c.version = d.version AND c.generation = ? AND c.position = ? "
+            "WHERE d.document_id = ?",
+            (generation, position, document_id),
+        ).fetchone()
+        if row is None or f"{document_id}:{row[0]}" != chunk_id:
+            continue
+        number, text, start, end, headings, title, source, metadata, revision = row
+        found[chunk_id] = Passage(
+            chunk=Chunk(
+                document_id=document_id,
+                position=number,
+                text=text,
+                start=start,
+                end=end,
+                headings=tuple(json.loads(headings)),
+            ),
+            title=title,
+            source=source,
+            metadata=_metadata(metadata),
+            revision=revision,
+        )
+    return found
+
+
+def chunk_ids(connection: sqlite3.Connection, numbers: Sequence[int]) -> dict[int, str]:
+    """Chunk number → chunk id, also of chunks that were removed not long ago."""
+    wanted = json.dumps(numbers)
+    return dict(
+        connection.execute(
+            "SELECT c.id, d.document_id || ':' || c.position "
+            "FROM chunks c JOIN documents d ON d.version = c.version "
+            "WHERE c.id IN (SELECT value FROM json_each(?)) "
+            "UNION ALL SELECT chunk, chunk_id FROM removals "
+            "WHERE chunk IN (SELECT value FROM json_each(?))",
+            (wanted, wanted),
+        )
+    )
+
+
+def removed_since(connection: sqlite3.Connection, generation: int, sequence: int) -> Iterator[int]:
+    """Numbers of the chunks removed after ``sequence``."""
+    for (chunk,) in connection.execute(
+        "SELECT chunk FROM removals WHERE sequence > ? AND generation = ?", (sequence, generation)
+    ):
+        yield chunk
+
+
+def added_since(
+    connection: sqlite3.Connection, generation: int, sequence: int
+) -> Iterator[TextEntry]:
+    """What the text index takes of the chunks added after ``sequence``."""
+    rows = connection.execute(
+        "SELECT c.id, c.version, t.terms FROM chunks c JOIN terms t ON t.chunk = c.id "
+        "WHERE c.id > ? AND c.generation = ? ORDER BY c.id",
+        (sequence, generation),
+    )
+    labelled, labels = -1, list[tuple[str, str]]()
+    for chunk, version, terms in rows:
+        if version != labelled:
+            labelled = version
+            labels = connection.execute(
+                "SELECT key, value FROM labels WHERE version = ?", (version,)
+            ).fetchall()
+        yield TextEntry(chunk=chunk, terms=json.loads(terms), labels=labels)

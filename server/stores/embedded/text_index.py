@@ -1,0 +1,203 @@
+"""tantivy: BM25 over one generation's chunks, derived from the database.
+
+tantivy's BM25 is Lucene's with k1 1.2 and b 0.75, times k1 + 1, which Lucene left out in version 8.
+Like Lucene it counts documents that are deleted but not yet merged away. Unlike Lucene it counts, for a
+field, all chunks and not only those that have a term in it (DECISIONS.md).
+"""
+
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from server.documents import TEXT_FIELDS
+from server.stores.contract import TextClause
+from server.stores.embedded.filters import LABELS_FIELD, label_terms
+
+if TYPE_CHECKING:
+    import tantivy
+
+_LUCENE = 1 / 2.2
+_ID = "chunk"
+_WRITER_BYTES = 64_000_000
+_MARGIN = 64  # hits fetched past k, so that ties at the cut can be ordered
+_MOST = 40_000
+
+
+class TextIndexDamaged(Exception):
+    """The folder can't be read or written; make a new one from the database."""
+
+
+@dataclass(frozen=True, slots=True)
+class TextEntry:
+    """What the index takes of a chunk. ``terms``: TEXT_FIELDS → terms joined by blanks."""
+
+    chunk: int
+    terms: Mapping[str, str]
+    labels: Sequence[tuple[str, str]]
+
+
+@contextmanager
+def _damage_named() -> Iterator[None]:
+    try:
+        yield
+    except OSError:
+        raise  # the disk: full, read-only, no permission
+    except (ValueError, RuntimeError, TypeError) as error:
+        if "os error 28" in str(error) or "No space left" in str(error):
+            raise OSError(28, f"text index: {error}") from error
+        raise TextIndexDamaged(str(error)) from error
+    except BaseException as error:
+        # A panic of the library's comes as a class of its own that can't be imported.
+        if type(error).__module__ != "pyo3_runtime":
+            raise
+        raise TextIndexDamaged(str(error)) from error
+
+
+class TextIndex:
+    """One folder. Searching is thread-safe; ``apply`` needs the write lock."""
+
+    def __init__(self, folder: Path) -> None:
+        """Open what ``create`` made. Raises TextIndexDamaged."""
+        import tantivy  # noqa: PLC0415 - loaded with the store only
+
+        with _damage_named():
+            if not (folder.is_dir() and tantivy.Index.exists(str(folder))):
+                raise TextIndexDamaged(f"{folder} holds no text index.")
+            self._index = self._opened(folder)
+            self._searcher = self._index.searcher()
+        self._reloading = threading.Lock()
+        self._sequence = -1
+
+    @classmethod
+    def create(cls, folder: Path) -> "TextIndex":
+        """Make an empty index."""
+        folder.mkdir(parents=True)
+        with _damage_named():
+            cls._opened(folder)
+        return cls(folder)
+
+    @staticmethod
+    def _opened(folder: Path) -> "tantivy.Index":
+        import tantivy  # noqa: PLC0415
+
+        builder = tantivy.SchemaBuilder()
+        for field in TEXT_FIELDS:
+            builder.add_text_field(field, tokenizer_name="terms", index_option="freq")
+        builder.add_text_field(LABELS_FIELD, tokenizer_name="label", index_option="basic")
+        builder.add_unsigned_field(_ID, indexed=True, fast=True)
+        index = tantivy.Index(builder.build(), path=str(folder))
+        for name, tokenizer in (
+            ("terms", tantivy.Tokenizer.whitespace()),  # splits on ASCII white space alone
+            ("label", tantivy.Tokenizer.raw()),
+        ):
+            index.register_tokenizer(name, tantivy.TextAnalyzerBuilder(tokenizer).build())
+        index.config_reader("manual")
+        return index
+
+    @property
+    def schema(self) -> "tantivy.Schema":
+        return self._index.schema
+
+    @property
+    def chunks(self) -> int:
+        """How many the index shows."""
+        return int(self._searcher.num_docs)
+
+    def apply(self, removed: Iterable[int], added: Iterable[TextEntry]) -> None:
+        """Remove and add chunks in one commit; doing it again changes nothing."""
+        import tantivy  # noqa: PLC0415
+
+        with _damage_named():
+            writer = self._index.writer(_WRITER_BYTES, 1)
+            try:
+                for chunk in removed:
+                    writer.delete_documents_by_term(_ID, chunk)
+                for entry in added:
+                    writer.delete_documents_by_term(_ID, entry.chunk)
+                    document = tantivy.Document()
+                    document.add_unsigned(_ID, entry.chunk)
+                    for field, terms in entry.terms.items():
+                        document.add_text(field, terms)
+                    for label in label_terms(entry.labels):
+                        document.add_text(LABELS_FIELD, label)
+                    writer.add_document(document)
+                writer.commit()
+            finally:
+                # Ends the writer, which frees its lock; merges that were begun are finished, else
+                # they would be begun in vain at every write.
+                writer.wait_merging_threads()
+
+    def show(self, sequence: int) -> None:
+        """Let searches see what was committed up to ``sequence``."""
+        if sequence == self._sequence:
+            return
+        with self._reloading, _damage_named():
+            if sequence > self._sequence:
+                self._index.reload()
+                self._searcher = self._index.searcher()
+                self._sequence = sequence
+
+    def search(
+        self,
+        clauses: Sequence[TextClause],
+        condition: "tantivy.Query | None",
+        k: int,
+        names: Callable[[list[int]], dict[int, str]],
+    ) -> tuple[list[tuple[str, float]], int]:
+        """((chunk id, score) by falling score and then chunk id, how many match).
+
+        ``names`` gives the chunk ids of chunk numbers; a hit without one is left out.
+        """
+        with _damage_named():
+            query = self._query(clauses, condition)
+            if query is None:
+                return [], 0
+            searcher = self._searcher
+            limit = k + _MARGIN
+            while True:
+                found = searcher.search(query, limit=limit)
+                hits = found.hits
+                if len(hits) < limit or hits[k - 1][0] > hits[-1][0] or limit >= _MOST:
+                    break
+                limit = min(limit * 8, _MOST)  # more of the hits that tie at the cut
+            places = [address for _, address in hits]
+            chunks = [int(chunk or 0) for chunk in searcher.fast_field_values(_ID, places)]
+        named = names(chunks)
+        ranked = [
+            (named[chunk], score * _LUCENE)
+            for chunk, (score, _) in zip(chunks, hits, strict=True)
+            if chunk in named
+        ]
+        ranked.sort(key=lambda hit: (-hit[1], hit[0]))
+        return ranked[:k], int(found.count)  # type: ignore[attr-defined]
+
+    def _query(
+        self, clauses: Sequence[TextClause], condition: "tantivy.Query | None"
+    ) -> "tantivy.Query | None":
+        import tantivy  # noqa: PLC0415
+
+        weights: dict[tuple[str, str], float] = {}
+        for clause in clauses:
+            for term in clause.terms:
+                key = (clause.field, term)
+                weights[key] = weights.get(key, 0.0) + clause.weight
+        if not weights:
+            return None
+        query, occur = tantivy.Query, tantivy.Occur
+        wanted = query.boolean_query(
+            [
+                (
+                    occur.Should,
+                    query.boost_query(query.term_query(self.schema, field, term, "freq"), weight),
+                )
+                for (field, term), weight in weights.items()
+            ]
+        )
+        if condition is None:
+            return wanted
+        return query.boolean_query(
+            [(occur.Must, wanted), (occur.Must, query.const_score_query(condition, 0.0))]
+        )

@@ -5,11 +5,11 @@ A bad line is one LineError; the lines after it are read as if it weren't there.
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import IO, Any, NoReturn
 
-from server.documents import Document, check_document_id
+from server.documents import PUBLIC, Document, check_document_id
 from server.errors import InvalidInput, PayloadTooLarge, TanyuanError
 from server.texts import clean_text
 
@@ -30,18 +30,27 @@ class LineError:
 
 
 def read_documents(
-    stream: IO[bytes], *, clean: bool = False, max_line_bytes: int = MAX_LINE_BYTES
+    stream: IO[bytes],
+    *,
+    clean: bool = False,
+    acl: Sequence[str] = (PUBLIC,),
+    max_line_bytes: int = MAX_LINE_BYTES,
 ) -> Iterator[Document | LineError]:
     """Each line's document or error, in order; blank lines are passed over. Memory: one line.
 
     ``clean`` replaces control characters by blanks, for files as found, instead of refusing them.
+    ``acl``: for documents that don't state their own.
     """
-    for _, item in read_numbered(stream, clean=clean, max_line_bytes=max_line_bytes):
+    for _, item in read_numbered(stream, clean=clean, acl=acl, max_line_bytes=max_line_bytes):
         yield item
 
 
 def read_numbered(
-    stream: IO[bytes], *, clean: bool = False, max_line_bytes: int = MAX_LINE_BYTES
+    stream: IO[bytes],
+    *,
+    clean: bool = False,
+    acl: Sequence[str] = (PUBLIC,),
+    max_line_bytes: int = MAX_LINE_BYTES,
 ) -> Iterator[tuple[int, Document | LineError]]:
     """As ``read_documents``, each with its line's number (from 1), for those that report later."""
     number = 0
@@ -57,10 +66,12 @@ def read_numbered(
         if number == 1:
             line = line.removeprefix(_BOM)
         if line.strip():
-            yield number, _read_line(number, line, clean=clean)
+            yield number, _read_line(number, line, clean=clean, acl=acl)
 
 
-def document_from_json(fields: Mapping[str, Any], *, clean: bool = False) -> Document:
+def document_from_json(
+    fields: Mapping[str, Any], *, clean: bool = False, acl: Sequence[str] = (PUBLIC,)
+) -> Document:
     """A document from the JSON object that the bulk route and JSONL files hold.
 
     ``id`` (or ``_id``) and ``text`` are required; ``title``, ``source``, ``acl``, ``metadata`` are
@@ -81,11 +92,9 @@ def document_from_json(fields: Mapping[str, Any], *, clean: bool = False) -> Doc
     parts: dict[str, Any] = {name: _string(values[name], name) for name in _TEXT_FIELDS}
     if clean:
         parts = {name: clean_text(value) for name, value in parts.items()}
-    if "acl" in fields:
-        acl = fields["acl"]
-        if not isinstance(acl, list) or not all(isinstance(group, str) for group in acl):
-            raise InvalidInput("'acl' must be a list of strings, the groups.", field="acl")
-        parts["acl"] = acl
+    parts["acl"] = fields.get("acl", list(acl))
+    if not isinstance(parts["acl"], list) or not all(isinstance(g, str) for g in parts["acl"]):
+        raise InvalidInput("'acl' must be a list of strings, the groups.", field="acl")
     if "metadata" in fields:
         if not isinstance(fields["metadata"], dict):
             raise InvalidInput("'metadata' must be an object.", field="metadata")
@@ -105,13 +114,15 @@ def _skip_line(stream: IO[bytes]) -> None:
         pass
 
 
-def _read_line(number: int, line: bytes, *, clean: bool) -> Document | LineError:
+def _read_line(
+    number: int, line: bytes, *, clean: bool, acl: Sequence[str]
+) -> Document | LineError:
     fields: Any = None
     try:
         fields = _parse(line)
         if not isinstance(fields, dict):
             raise InvalidInput("The line must be a JSON object.", field="document")
-        return document_from_json(fields, clean=clean)
+        return document_from_json(fields, clean=clean, acl=acl)
     except TanyuanError as error:
         return LineError(line=number, id=_known_id(fields), error=error)
 

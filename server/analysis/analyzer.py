@@ -1,6 +1,9 @@
 """The analyzer: text to terms with offsets, one function for index and query."""
 
+from collections.abc import Callable
+from functools import partial
 from importlib.metadata import version
+from itertools import count
 from pathlib import Path
 
 import rjieba
@@ -14,6 +17,9 @@ from server.analysis.normalize import Normalized, Normalizer
 PIPELINE_VERSION = 1  # raise when any text's terms change
 MAX_TERM_CHARS = 100
 _LIBRARIES = ("opencc", "rjieba", "snowballstemmer")  # their data decides about terms
+
+_Term = tuple[str, int, int]  # term, start and end in the normalised text
+_as_token: Callable[[_Term], Token] = partial(tuple.__new__, Token)  # thrice as fast as Token(…)
 
 
 class JiebaAnalyzer:
@@ -49,14 +55,14 @@ class JiebaAnalyzer:
             words, bigrams = self._terms(normalized.text, frozenset())
         return Analysis(_placed(words, normalized), _placed(bigrams, normalized))
 
-    def _terms(self, text: str, stop_words: frozenset[str]) -> tuple[list[Token], list[Token]]:
-        words: list[Token] = []
-        bigrams: list[Token] = []
+    def _terms(self, text: str, stop_words: frozenset[str]) -> tuple[list[_Term], list[_Term]]:
+        words: list[_Term] = []
+        bigrams: list[_Term] = []
         for run in runs(text):
             start = run.start
             if run.kind == "han":
                 words += [
-                    Token(term, start + first, start + last)
+                    (term, start + first, start + last)
                     for term, first, last in self._segment(run.text, "search")
                 ]
                 bigrams += _grams(run, 2)
@@ -70,41 +76,38 @@ class JiebaAnalyzer:
                 grams = _grams(run, 2)
                 bigrams += grams
                 words += _grams(run, len(run.text)) if run.kind == "hangul" else grams
-        extra = [Token(date.term, date.start, date.end) for date in dates(text)]
+        extra: list[_Term] = [date[:3] for date in dates(text)]
         extra += self._mixed.find(text)
         if extra:
             words = list(dict.fromkeys(words + extra))
             bigrams = list(dict.fromkeys(bigrams + extra))
         return words, bigrams
 
-    def _latin(self, run: Run, stop_words: frozenset[str]) -> list[Token]:
+    def _latin(self, run: Run, stop_words: frozenset[str]) -> list[_Term]:
         start, end = run.start, run.start + len(run.text)
         if run.kind == "word":
             word = run.text.replace("’", "'")
-            return [] if word in stop_words else [Token(self._english.stem(word), start, end)]
-        found: dict[Token, None] = {}
+            return [] if word in stop_words else [(self._english.stem(word), start, end)]
+        found: dict[_Term, None] = {}
         for part in code_parts(run.text):
             if part.is_word and part.term in stop_words:
                 continue
             term = self._english.stem(part.term) if part.is_word else part.term
-            found[Token(term, start + part.start, start + part.end)] = None
-        return list(found) or [Token(run.text.replace(" ", ""), start, end)]  # to-do
+            found[(term, start + part.start, start + part.end)] = None
+        return list(found) or [(run.text.replace(" ", ""), start, end)]  # to-do
 
 
-def _grams(run: Run, length: int) -> list[Token]:
+def _grams(run: Run, length: int) -> list[_Term]:
     """The run's n-grams; the run itself where it is shorter."""
-    text, start = run.text, run.start
-    length = min(length, len(text))
-    return [
-        Token(text[place : place + length], start + place, start + place + length)
-        for place in range(len(text) - length + 1)
-    ]
+    length = min(length, len(run.text))
+    grams = (run.text[place : place + length] for place in range(len(run.text) - length + 1))
+    return list(zip(grams, count(run.start), count(run.start + length), strict=False))
 
 
-def _placed(tokens: list[Token], normalized: Normalized) -> tuple[Token, ...]:
+def _placed(terms: list[_Term], normalized: Normalized) -> tuple[Token, ...]:
     """Tokens with offsets into the original text; terms cut to their greatest length."""
-    if normalized.starts is None and all(len(token.term) <= MAX_TERM_CHARS for token in tokens):
-        return tuple(tokens)
-    return tuple(
-        Token(term[:MAX_TERM_CHARS], *normalized.span(start, end)) for term, start, end in tokens
-    )
+    if normalized.starts is not None or any(len(term) > MAX_TERM_CHARS for term, _, _ in terms):
+        terms = [
+            (term[:MAX_TERM_CHARS], *normalized.span(start, end)) for term, start, end in terms
+        ]
+    return tuple(map(_as_token, terms))

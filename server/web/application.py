@@ -50,7 +50,6 @@ class _Rest(BaseConverter):
 def build(services: Services) -> Flask:
     """The application: every operation behind keys, limits, problem documents and the log."""
     app = Flask(__name__)
-    app.config["MAX_CONTENT_LENGTH"] = services.settings.max_body
     app.url_map.converters["rest"] = _Rest
     app.url_map.merge_slashes = False
     app.json.ensure_ascii = False  # type: ignore[attr-defined]
@@ -140,13 +139,10 @@ def _log_when_done(response: Response) -> None:
 def _drain() -> None:
     left, until = DRAIN_BYTES, time.monotonic() + DRAIN_SECONDS
     try:
-        # Where the server ends the body itself, its own stream is past our size limit's reach.
-        terminated = request.environ.get("wsgi.input_terminated")
-        stream = request.environ["wsgi.input"] if terminated else request.stream
         while left > 0 and time.monotonic() < until:
-            piece = stream.read(min(_PIECE, left))
+            piece = request.stream.read(min(_PIECE, left))
             if not piece:
                 return
             left -= len(piece)
     except (OSError, HTTPException):
-        return  # the client is gone, or nothing can be told of the body's end
+        return  # the client is gone

@@ -102,11 +102,11 @@ class Operation:
             else:
                 payloads.refuse_query(request)
             if body_adapter:
-                values = payloads.read_json(request)
+                values = payloads.read_json(request, context.services.settings.max_body)
                 arguments["body"] = payloads.validate(body_adapter, values, where="body")
             elif self.line_type:
                 payloads.check_media_type(request, NDJSON_TYPES)
-                arguments["lines"] = BodyStream(request)
+                arguments["lines"] = BodyStream(request, context.services.settings.max_body)
             reply = self.view(context, **arguments)
             if isinstance(reply, Response):
                 return reply

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn, TypeVar
 from urllib.parse import parse_qsl
 
@@ -10,7 +10,7 @@ from flask import Request
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from werkzeug.exceptions import UnsupportedMediaType
 
-from server.errors import InvalidInput
+from server.errors import InvalidInput, PayloadTooLarge
 from server.web.problems import FieldError, InvalidFields
 
 T = TypeVar("T")
@@ -22,27 +22,50 @@ JSON = "application/json"
 NDJSON = "application/x-ndjson"
 NDJSON_TYPES = (NDJSON, "application/jsonl", "application/x-jsonlines")
 
+_PIECE = 64 * 1024
 _INTEGER = re.compile(r"-?[0-9]{1,18}")
 _BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
 
 
 class BodyStream:
-    """A request's body, line by line or whole; a broken transfer is the client's error."""
+    """A request's body, line by line or whole, up to a limit in bytes whether or not its length was
+    told; a broken transfer is the client's error.
 
-    def __init__(self, request: Request) -> None:
+    Raises PayloadTooLarge and InvalidInput, also when constructed.
+    """
+
+    def __init__(self, request: Request, limit: int) -> None:
+        self._limit = limit
+        self._left = limit
+        if (request.content_length or 0) > limit:
+            raise self._too_large()
         self._stream = request.stream
 
     def readline(self, size: int = -1, /) -> bytes:
-        try:
-            return self._stream.readline(size)
-        except OSError as error:
-            raise _cut_off() from error
+        most = self._left + 1
+        return self._count(self._stream.readline, min(size, most) if size >= 0 else most)
 
     def read(self) -> bytes:
+        pieces = []
+        while piece := self._count(self._stream.read, min(_PIECE, self._left + 1)):
+            pieces.append(piece)
+        return b"".join(pieces)
+
+    def _count(self, read: Callable[[int], bytes], size: int) -> bytes:
         try:
-            return self._stream.read()
+            data = read(size)
         except OSError as error:
             raise _cut_off() from error
+        self._left -= len(data)
+        if self._left < 0:
+            raise self._too_large()
+        return data
+
+    def _too_large(self) -> PayloadTooLarge:
+        return PayloadTooLarge(
+            f"The body has more than {self._limit:,} bytes, the most that is accepted "
+            "(TANYUAN_MAX_BODY); send less at a time."
+        )
 
 
 def check_media_type(request: Request, accepted: Sequence[str]) -> None:
@@ -58,11 +81,11 @@ def check_media_type(request: Request, accepted: Sequence[str]) -> None:
         raise UnsupportedMediaType("Send the body without Content-Encoding.")
 
 
-def read_json(request: Request) -> Any:
-    """The body as JSON values. Raises InvalidInput, UnsupportedMediaType or, past the size limit,
-    RequestEntityTooLarge."""
+def read_json(request: Request, limit: int) -> Any:
+    """The body as JSON values. Raises InvalidInput, UnsupportedMediaType and, where it has more than
+    ``limit`` bytes, PayloadTooLarge."""
     check_media_type(request, (JSON,))
-    raw = BodyStream(request).read()
+    raw = BodyStream(request, limit).read()
     if not raw.strip():
         raise InvalidInput("The request has no body; send a JSON object.", field="body")
     try:

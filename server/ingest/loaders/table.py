@@ -6,13 +6,13 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from server.documents import MAX_TEXT_CHARS, Document
+from server.documents import MAX_TEXT_CHARS, RESERVED_KEYS, Document
 from server.errors import InvalidInput, TanyuanError
 from server.ingest.bulk import LineError
 from server.ingest.loaders.decoding import decode
 
 _NAMES: Mapping[str, tuple[str, ...]] = {
-    "id": ("id", "_id", "document_id", "编号", "序号"),
+    "id": ("id", "_id", "document_id", "编号"),
     "title": ("title", "标题", "题目", "名称"),
     "text": ("text", "content", "body", "正文", "内容", "文本"),
     "source": ("source", "来源"),
@@ -130,11 +130,12 @@ def _document(
     if "text" in part:
         text = part["text"]
     else:
-        lines = {
-            part_name: header[places[part_name]] for part_name in ("title",) if part.get(part_name)
-        }
-        cells_of_text = {lines[name]: part[name] for name in lines} | rest
-        text = "\n".join(f"{name}: {value}" for name, value in cells_of_text.items())
+        left_out = {places.get("id"), places.get("acl")}
+        text = "\n".join(
+            f"{name}: {value}"
+            for at, (name, value) in enumerate(zip(header, values, strict=True))
+            if value and at not in left_out
+        )
     if "acl" in part:
         acl = [group.strip() for group in part["acl"].split(";") if group.strip()]
     return Document.create(
@@ -143,7 +144,12 @@ def _document(
         title=part.get("title", ""),
         source=part.get("source") or source,
         acl=acl,
-        metadata={
-            _NOT_IN_KEYS.sub("_", name).strip("._-")[:64]: value for name, value in rest.items()
-        },
+        metadata={_key(name, header): value for name, value in rest.items()},
     )
+
+
+def _key(name: str, header: Sequence[str]) -> str:
+    """The header as metadata's key, which has no blanks or signs in it."""
+    key = _NOT_IN_KEYS.sub("_", name).strip("._-")[:60].rstrip(".")
+    key = key or f"column{header.index(name) + 1}"
+    return f"{key}_" if key in RESERVED_KEYS else key

@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar, get_args
 from urllib.parse import parse_qsl
 
 from flask import Request
@@ -187,9 +187,10 @@ def _place(location: tuple[int | str, ...]) -> str:
 
 def _convert(value: str, kind: Any) -> str | int | bool:
     """A parameter's text as an integer or a boolean where that is wanted and it is one."""
-    if kind is int and _INTEGER.fullmatch(value):
+    wanted = {kind, *get_args(kind)}
+    if int in wanted and _INTEGER.fullmatch(value):
         return int(value)
-    if kind is bool:
+    if bool in wanted:
         return _BOOLEANS.get(value, value)
     return value
 

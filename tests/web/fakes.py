@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 from server.analysis.analyzer import JiebaAnalyzer
@@ -304,6 +305,11 @@ SCRIPTS: Mapping[str, tuple[str | float | TanyuanError, ...]] = {
 }
 
 
+@cache
+def _analyzer() -> JiebaAnalyzer:
+    return JiebaAnalyzer()  # thread-safe, and slow to make
+
+
 def make_services(
     settings: Settings,
     *,
@@ -312,7 +318,7 @@ def make_services(
 ) -> Services:
     """Real analysis, chunking, retrieval and answering over a store in memory, without models."""
     store = store or MemoryStore()
-    analyzer = JiebaAnalyzer()
+    analyzer = _analyzer()
     indexer = Indexer(store, analyzer, None, Chunker(len))
     searcher = Searcher(
         store=store, analyzer=analyzer, embedder=None, reranker=None, recipe=indexer.recipe

@@ -1,3 +1,3 @@
 """Fixtures for every test; the servers' own stand in ``tests/services``."""
 
-pytest_plugins = ["tests.services.ollama_fixtures"]
+pytest_plugins = ["tests.services.ollama_fixtures", "tests.services.elasticsearch_fixtures"]

@@ -1,0 +1,1 @@
+"""Mappings of the Elasticsearch indices, as JSON."""

@@ -276,7 +276,7 @@ class OpenCollection:
             if state.text_sequence == state.sequence:
                 return
             since = (connection, state.generation, state.text_sequence)
-            text.apply(rows.removed_since(*since), rows.added_since(*since))
+            text.apply(state.text_sequence, rows.removed_since(*since), rows.added_since(*since))
             expected = rows.count_chunks(connection, state.generation)
         with self._database.writing(durable=False) as connection:  # if lost, it is done again
             connection.execute(
@@ -297,7 +297,7 @@ class OpenCollection:
             shutil.rmtree(self.folder / folder, ignore_errors=True)  # left by one that was killed
             try:
                 text = TextIndex.create(self.folder / folder)
-                text.apply((), rows.added_since(connection, state.generation, 0))
+                text.apply(0, (), rows.added_since(connection, state.generation, 0))
             except TextIndexDamaged as again:
                 raise self._unusable(again) from again
         with self._database.writing() as connection:

@@ -106,17 +106,27 @@ class TextIndex:
         """How many the index shows."""
         return int(self._searcher.num_docs)
 
-    def apply(self, removed: Iterable[int], added: Iterable[TextEntry]) -> None:
-        """Remove and add chunks in one commit; doing it again changes nothing."""
+    def apply(self, after: int, removed: Iterable[int], added: Iterable[TextEntry]) -> None:
+        """Remove and add chunks in one commit; doing it again changes nothing.
+
+        ``added``: every chunk with a number above ``after``.
+        """
         import tantivy  # noqa: PLC0415
 
+        query = tantivy.Query
         with _damage_named():
             writer = self._index.writer(_WRITER_BYTES, 1)
             try:
-                for chunk in removed:
-                    writer.delete_documents_by_term(_ID, chunk)
+                # By query, for delete_documents_by_term finds nothing in a field of numbers.
+                gone = list(removed)
+                if gone:
+                    writer.delete_documents_by_query(query.term_set_query(self.schema, _ID, gone))
+                writer.delete_documents_by_query(
+                    query.range_query(
+                        self.schema, _ID, tantivy.FieldType.Unsigned, after, include_lower=False
+                    )
+                )
                 for entry in added:
-                    writer.delete_documents_by_term(_ID, entry.chunk)
                     document = tantivy.Document()
                     document.add_unsigned(_ID, entry.chunk)
                     for field, terms in entry.terms.items():

@@ -1,8 +1,8 @@
 """Settings, frozen; the only reader of the environment.
 
-Each field is read from ``TANYUAN_<NAME>`` (``OLLAMA_HOST`` is Ollama's own name), else from the TOML
-file that ``TANYUAN_CONFIG`` names (keys are the fields' names), else the default. README.md documents
-every one, and a test holds it to that.
+Each field is read from ``TANYUAN_<NAME>`` (``OLLAMA_HOST`` and ``HF_ENDPOINT`` are other products' own
+names), else from the TOML file that ``TANYUAN_CONFIG`` names (keys are the fields' names), else the
+default. README.md documents every one, and a test holds it to that.
 """
 
 import os
@@ -19,7 +19,7 @@ StoreKind = Literal["embedded", "elasticsearch"]
 # The default data lie in the checkout, so that scripts find them from whatever folder they are called.
 CHECKOUT = Path(__file__).resolve().parent.parent
 
-ENVIRONMENT_NAMES = {"ollama_host": "OLLAMA_HOST"}
+ENVIRONMENT_NAMES = {"ollama_host": "OLLAMA_HOST", "hub_endpoint": "HF_ENDPOINT"}
 
 
 def environment_name(field_name: str) -> str:
@@ -48,6 +48,7 @@ class Settings:
     embedder: str = "auto"
     reranker: str = "auto"
     generator: str = "auto"
+    hub_endpoint: str = "https://huggingface.co"  # or a mirror; only scripts/fetch_models asks it
     models: str = ""  # folder of model weights; empty: <data>/models
     dictionary: str = ""  # jieba user dictionary; empty: <data>/dictionary.txt where it exists
     ollama_host: str = "http://127.0.0.1:11434"

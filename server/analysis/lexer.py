@@ -34,7 +34,7 @@ _RUN = re.compile(
 )
 _IS_WORD = re.compile(_WORD)
 _ATOM = re.compile(_ALNUMS)
-_DOTTED_NUMBER = re.compile(r"[0-9]++(?:\.[0-9]++)++")
+_DOTTED_NUMBER = re.compile(r"(?<![0-9])[0-9]++(?:\.[0-9]++)++")
 _SUBATOM = re.compile(rf"[0-9]++|{_LETTERS}")
 _DATE = re.compile(
     r"(?<![0-9.,/\-])((?:19|20)[0-9]{2})"

@@ -8,12 +8,18 @@ import math
 import uuid
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
+from random import Random
+from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from server.documents import TEXT_FIELDS
+from server.documents import TEXT_FIELDS, document_id_of
 from server.errors import (
     CollectionExists,
     CollectionNotFound,
@@ -31,7 +37,8 @@ from server.stores.contract import (
     Write,
     Written,
 )
-from server.stores.filters import Terms
+from server.stores.filters import All, Exists, Filter, Not, Range, Terms
+from server.stores.filters import Any as AnyOf
 from tests.stores.builders import (
     DIMENSIONS,
     LEXICAL_RECIPE,
@@ -42,6 +49,7 @@ from tests.stores.builders import (
     words,
     write,
 )
+from tests.stores.strategies import filters, holds, labelled_documents
 
 
 def unique_name() -> str:
@@ -623,3 +631,291 @@ class VectorContract(StoreContract):
         with pytest.raises(InvalidInput):
             store.write(collection, [replace(given, chunks=(chunk,))])
         assert store.states(collection, ["a"]) == {}
+
+
+class FilterContract(StoreContract):
+    """Filters hold in both legs, and exactly."""
+
+    def found(self, store: Store, collection: str, condition: Filter) -> set[str]:
+        """Documents that a filter lets in; both legs must agree."""
+        legs = store.search(
+            collection, LegsRequest(text=words("red"), vector=unit(1), filter=condition)
+        )
+        assert legs.bm25 is not None
+        assert legs.vector is not None
+        by_words = {document_id_of(name) for name, _ in legs.bm25.hits}
+        assert by_words == {document_id_of(name) for name, _ in legs.vector.hits}
+        assert legs.bm25.total == len(legs.bm25.hits)
+        return by_words
+
+    @settings(
+        max_examples=25,
+        deadline=None,
+        suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    )
+    @given(given_documents=labelled_documents(), conditions=st.lists(filters, max_size=12))
+    def test_a_filter_means_the_same_as_in_python(
+        self,
+        store: Store,
+        collection: str,
+        given_documents: list[dict[str, Any]],
+        conditions: list[Filter],
+    ) -> None:
+        present = [found.document.id for found in store.documents(collection)]
+        for name in present:
+            store.delete(collection, name)
+        writes = [
+            write(given["document_id"], "red", "red too", **_without_id(given))
+            for given in given_documents
+        ]
+        self.put(store, collection, *writes)
+        store.refresh(collection)
+        for condition in conditions:
+            expected = {w.document.id for w in writes if holds(condition, w.document)}
+            assert self.found(store, collection, condition) == expected, condition
+
+    def test_the_nearest_are_of_those_let_in(self, store: Store, collection: str) -> None:
+        self.put(
+            store,
+            collection,
+            *(
+                write(f"d{i:03}", "red", vectors=[unit(1, i / 100)], metadata={"n": i})
+                for i in range(300)
+            ),
+        )
+        leg = store.search(
+            collection,
+            LegsRequest(vector=unit(1), k=3, filter=Terms("n", (299, 150, 220, 298))),
+        ).vector
+        assert leg is not None
+        assert [name for name, _ in leg.hits] == ["d150:0", "d220:0", "d298:0"]
+        at_least = LegsRequest(text=words("red"), vector=unit(1), filter=Range(key="n", gte=290))
+        legs = store.search(collection, at_least)
+        assert legs.bm25 is not None
+        assert legs.vector is not None
+        assert len(legs.bm25.hits) == len(legs.vector.hits) == legs.bm25.total == 10
+
+    def test_groups_see_their_own(self, store: Store, collection: str) -> None:
+        self.put(
+            store,
+            collection,
+            write("open", "red"),
+            write("hr", "red", acl=["hr"]),
+            write("both", "red", acl=["hr", "财务"]),
+            write("nobody", "red", acl=[]),
+        )
+        for groups, expected in (
+            (("public",), {"open"}),
+            (("public", "hr"), {"open", "hr", "both"}),
+            (("财务",), {"both"}),
+            (("h",), set()),
+            ((), set()),
+        ):
+            assert self.found(store, collection, Terms("acl", groups)) == expected
+        self.put(store, collection, write("open", "red", acl=["hr"]))
+        assert self.found(store, collection, Terms("acl", ("public",))) == set()
+
+    def test_types_are_kept_apart(self, store: Store, collection: str) -> None:
+        values = {"text": "1", "number": 1, "float": 1.0, "truth": True, "list": ["1", 1]}
+        self.put(
+            store, collection, *(write(n, "red", metadata={"v": v}) for n, v in values.items())
+        )
+        assert self.found(store, collection, Terms("v", ("1",))) == {"text", "list"}
+        assert self.found(store, collection, Terms("v", (1,))) == {"number", "float", "list"}
+        assert self.found(store, collection, Terms("v", (True,))) == {"truth"}
+        assert self.found(store, collection, Range(key="v", gte=-5)) == {"number", "float", "list"}
+        assert self.found(store, collection, Range(key="v", lt="2")) == {"text", "list"}
+
+    def test_dates_are_ranges_of_strings(self, store: Store, collection: str) -> None:
+        dates = ("2023-12-31", "2024-01-01", "2024-06-30T12:00:00Z", "2025-01-01")
+        self.put(store, collection, *(write(d, "red", metadata={"date": d}) for d in dates))
+        within = Range(key="date", gte="2024-01-01", lt="2025-01-01")
+        assert self.found(store, collection, within) == set(dates[1:3])
+        assert self.found(store, collection, Range(key="date", gt="2024", lte="2024-01-01")) == {
+            "2024-01-01"
+        }
+
+    def test_labels_with_odd_characters(self, store: Store, collection: str) -> None:
+        values = [
+            "a:b",
+            "a b",
+            "*",
+            "?",
+            "a\\b",
+            'q"',
+            "[1 TO 2]",
+            "a\tb",
+            "x" * 2_000,
+            "é",
+            "e\u0301",
+        ]
+        self.put(
+            store,
+            collection,
+            *(write(f"d{i}", "red", metadata={"k.é-1": v}) for i, v in enumerate(values)),
+        )
+        for number, value in enumerate(values):
+            assert self.found(store, collection, Terms("k.é-1", (value,))) == {f"d{number}"}
+        assert self.found(store, collection, Exists("k")) == set()
+        assert self.found(store, collection, Terms("k", ("a:b",))) == set()
+
+    def test_many_values_and_deep_filters(self, store: Store, collection: str) -> None:
+        self.put(store, collection, *(write(f"d{i}", "red", metadata={"n": i}) for i in range(50)))
+        assert len(self.found(store, collection, Terms("n", tuple(range(25, 3_000))))) == 25
+        condition: Filter = Terms("n", (7,))
+        for _ in range(20):
+            condition = Not(condition)
+        assert self.found(store, collection, condition) == {"d7"}
+        either = AnyOf(tuple(All((Exists("n"), Terms("n", (i,)))) for i in range(40)))
+        assert len(self.found(store, collection, either)) == 40
+
+
+class IdentifierContract(StoreContract):
+    @pytest.mark.parametrize(
+        "name",
+        [
+            *(
+                "a/b/c",
+                "a:1",
+                "1:2:3",
+                "中文 文件.pdf",
+                'quo"te',
+                "sla\\sh",
+                "it's",
+                "%2F",
+                "a?b#c",
+            ),
+            *("_id", "-", "*", "é", "e\u0301", "🙂", "SELECT 1;--", "a,b", "{x}", "tab\there"),
+            *("x" * 400, "汉" * 133, "http://wiki/页?x=1&y=2"),
+        ],
+    )
+    def test_an_unusual_id_works_everywhere(self, store: Store, collection: str, name: str) -> None:
+        self.put(store, collection, write(name, "red", "blue"), write("other", "red"))
+        assert store.document(collection, name).document.id == name
+        assert bm25_ids(store, collection, "red") == sorted([f"{name}:0", "other:0"])
+        assert bm25_ids(store, collection, "red", filter=Terms("document_id", (name,))) == [
+            f"{name}:0"
+        ]
+        assert store.passages(collection, [f"{name}:1"])[f"{name}:1"].chunk.text == "blue"
+        assert store.states(collection, [name])[name].chunks == 2
+        assert store.delete(collection, name, refresh=True).chunks == 2
+        assert bm25_ids(store, collection, "red") == ["other:0"]
+
+    def test_ids_that_nearly_meet_stay_apart(self, store: Store, collection: str) -> None:
+        names = ["a", "a:0", "a:0:0", "A", "a ", "a/", "é", "e\u0301"]
+        names = [name for name in names if name == name.strip()]
+        self.put(store, collection, *(write(name, f"text of {name}") for name in names))
+        for name in names:
+            assert store.document(collection, name).document.text == f"text of {name}"
+            [passage] = store.passages(collection, [f"{name}:0"]).values()
+            assert passage.chunk.document_id == name
+        store.delete(collection, "a", refresh=True)
+        assert store.collection(collection).documents == len(names) - 1
+        assert store.passages(collection, ["a:0", "a:00", "a:-1", "a: 0", ":0"]) == {}
+
+
+class ConcurrencyContract(StoreContract):
+    def test_of_writers_with_one_condition_one_wins(self, store: Store, collection: str) -> None:
+        self.put(store, collection, write("a", "start"))
+        for revision in range(1, 4):
+
+            def attempt(number: int, revision: int = revision) -> object:
+                texts = [f"w{number}x{revision}"] * (number + 1)
+                [result] = store.write(
+                    collection, [write("a", *texts, if_revision=revision)], refresh=True
+                )
+                return result
+
+            with ThreadPoolExecutor(6) as pool:
+                results = list(pool.map(attempt, range(6)))
+            winners = [n for n, result in enumerate(results) if isinstance(result, Written)]
+            losers = [result for result in results if isinstance(result, RevisionConflict)]
+            assert (len(winners), len(losers)) == (1, 5), results
+            [winner] = winners
+            assert store.collection(collection).chunks == winner + 1
+            text = f"w{winner}x{revision}"
+            assert bm25_ids(store, collection, text) == [f"a:{i}" for i in range(winner + 1)]
+            assert store.document(collection, "a").document.text == "\n".join([text] * (winner + 1))
+
+    def test_writers_without_conditions_leave_one_whole_version(
+        self, store: Store, collection: str
+    ) -> None:
+        def put(number: int) -> list[int]:
+            texts = [f"w{number}"] * (number % 4 + 1)
+            revisions = []
+            for _ in range(5):
+                [result] = store.write(collection, [write("a", *texts)], refresh=True)
+                # A store may refuse one that lost a race; it must not mix the two.
+                assert isinstance(result, Written | RevisionConflict)
+                if isinstance(result, Written):
+                    revisions.append(result.revision)
+            return revisions
+
+        with ThreadPoolExecutor(4) as pool:
+            revisions = [revision for found in pool.map(put, range(4)) for revision in found]
+        assert len(revisions) == len(set(revisions))
+        store.refresh(collection)
+        stored = store.document(collection, "a")
+        assert stored.revision == max(revisions)
+        lines = stored.document.text.split("\n")
+        assert len(set(lines)) == 1
+        assert stored.chunks == len(lines) == store.collection(collection).chunks
+        assert bm25_ids(store, collection, lines[0]) == [f"a:{i}" for i in range(len(lines))]
+
+    def test_all_operations_at_once_leave_a_sound_store(
+        self, store: Store, collection: str
+    ) -> None:
+        """Threads put, delete, search, scan; then everything agrees with everything."""
+
+        def work(seed: int) -> None:
+            random = Random(seed)
+            for step in range(12):
+                name = f"d{random.randrange(12)}"
+                match random.randrange(5):
+                    case 0 | 1:
+                        texts = [f"red s{seed} p{i} t{step}" for i in range(random.randrange(1, 4))]
+                        [result] = store.write(
+                            collection, [write(name, *texts, metadata={"seed": seed})], refresh=True
+                        )
+                        assert isinstance(result, Written | RevisionConflict), result
+                    case 2:
+                        with suppress(DocumentNotFound, RevisionConflict):
+                            store.delete(collection, name, refresh=True)
+                    case 3:
+                        legs = store.search(
+                            collection,
+                            LegsRequest(
+                                text=words("red"), vector=unit(1), filter=Terms("seed", (seed,))
+                            ),
+                        )
+                        assert legs.errors == {}
+                        assert legs.bm25 is not None
+                        ids = [chunk_id for chunk_id, _ in legs.bm25.hits]
+                        assert len(ids) == len(set(ids))
+                        store.passages(collection, ids)
+                    case _:
+                        seen = [found.document.id for found in store.documents(collection)]
+                        assert len(seen) == len(set(seen))
+
+        with ThreadPoolExecutor(6) as pool:
+            list(pool.map(work, range(6)))
+        store.refresh(collection)
+        documents = {found.document.id: found for found in store.documents(collection)}
+        expected = sorted(f"{name}:{i}" for name, d in documents.items() for i in range(d.chunks))
+        assert sorted(bm25_ids(store, collection, "red")) == expected
+        assert sorted(vector_ids(store, collection, unit(1))) == expected
+        passages = store.passages(collection, expected)
+        assert sorted(passages) == expected
+        for passage in passages.values():
+            stored = documents[passage.chunk.document_id]
+            chunk = passage.chunk
+            assert stored.document.text[chunk.start : chunk.end] == chunk.text
+            assert passage.revision == stored.revision
+        counts = store.collection(collection)
+        assert (counts.documents, counts.chunks) == (len(documents), len(expected))
+        states = store.states(collection, list(documents))
+        assert all(state.complete for state in states.values())
+
+
+def _without_id(given: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in given.items() if key != "document_id"}

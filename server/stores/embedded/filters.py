@@ -7,6 +7,7 @@ values within it that the collection has.
 import json
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -31,29 +32,49 @@ def label_terms(labels: Sequence[tuple[str, str]]) -> list[str]:
     return [*keys, *(f"{key}{_SEPARATOR}{value}" for key, value in labels)]
 
 
-def bounds(condition: Range) -> tuple[str, list[str]]:
-    """A range as a condition in SQL over ``value``, and its parameters."""
-    sql, parameters, kinds = [], [], set()
+@dataclass(frozen=True, slots=True)
+class LabelCondition:
+    """A leaf of a filter in SQL over the labels table.
+
+    It names a leaf better than the leaf itself does: in Python, Terms of 1 and of True are equal.
+    """
+
+    key: str
+    sql: str  # over ``value``
+    parameters: tuple[str, ...]
+
+
+def label_condition(leaf: Leaf) -> LabelCondition:
+    match leaf:
+        case Terms(key, values):
+            encoded = json.dumps(sorted({encode_value(value) for value in values}))
+            return LabelCondition(key, "value IN (SELECT value FROM json_each(?))", (encoded,))
+        case Range():
+            return _range_condition(leaf)
+        case Exists(key):
+            return LabelCondition(key, "1", ())
+
+
+def _range_condition(leaf: Range) -> LabelCondition:
+    sql: list[str] = []
+    parameters: list[str] = []
     for operator, bound in (
-        (">=", condition.gte),
-        (">", condition.gt),
-        ("<=", condition.lte),
-        ("<", condition.lt),
+        (">=", leaf.gte),
+        (">", leaf.gt),
+        ("<=", leaf.lte),
+        ("<", leaf.lt),
     ):
         if bound is not None:
-            encoded = encode_value(bound)
             sql.append(f"value {operator} ?")
-            parameters.append(encoded)
-            kinds.add(encoded[0])
+            parameters.append(encode_value(bound))
+    kinds = {encoded[0] for encoded in parameters}
     if len(kinds) > 1:
-        raise InvalidInput(
-            f"The range over {condition.key} mixes numbers and strings.", field="filters"
-        )
-    # A lower bound alone would reach into the type that sorts after its own, and so on.
+        raise InvalidInput(f"The range over {leaf.key} mixes types of bounds.", field="filters")
+    # One bound alone would reach into the types that sort before or after its own.
     for kind in kinds:
         sql += ["value >= ?", "value < ?"]
         parameters += [kind, chr(ord(kind) + 1)]
-    return " AND ".join(sql) or "1", parameters
+    return LabelCondition(leaf.key, " AND ".join(sql) or "1", tuple(parameters))
 
 
 def text_query(
@@ -88,35 +109,28 @@ def text_query(
                 return query.boolean_query([(occur.Should, compiled(each)) for each in parts])
 
     def values_within(part: Range) -> list[str]:
-        sql, parameters = bounds(part)
+        wanted = label_condition(part)
         rows = connection.execute(
-            f"SELECT DISTINCT value FROM labels WHERE key = ? AND {sql}",  # noqa: S608 - own SQL
-            [part.key, *parameters],
+            f"SELECT DISTINCT value FROM labels WHERE key = ? AND {wanted.sql}",  # noqa: S608
+            (wanted.key, *wanted.parameters),
         )
         return [value for (value,) in rows]
 
     return compiled(condition)
 
 
-def versions_with(leaf: Leaf, after: int, connection: sqlite3.Connection) -> NDArray[np.int64]:
-    """Document versions above ``after`` that the leaf lets in, ascending."""
-    match leaf:
-        case Terms(key, values):
-            sql = "value IN (SELECT value FROM json_each(?))"
-            parameters = [json.dumps([encode_value(value) for value in values])]
-        case Range(key=key):
-            sql, parameters = bounds(leaf)
-        case Exists(key):
-            sql, parameters = "1", []
+def versions_with(
+    wanted: LabelCondition, after: int, connection: sqlite3.Connection
+) -> NDArray[np.int64]:
+    """Document versions above ``after`` that have the label, ascending."""
     rows = connection.execute(
-        "SELECT version FROM labels "  # noqa: S608 - own SQL
-        f"WHERE key = ? AND {sql} AND version > ?",
-        [key, *parameters, after],
+        f"SELECT version FROM labels WHERE key = ? AND {wanted.sql} AND version > ?",  # noqa: S608
+        (wanted.key, *wanted.parameters, after),
     )
     return np.unique(np.fromiter((version for (version,) in rows), dtype=np.int64))
 
 
-def mask(condition: Filter, leaf_mask: Callable[[Leaf], Mask], size: int) -> Mask:
+def mask(condition: Filter, leaf_mask: Callable[[LabelCondition], Mask], size: int) -> Mask:
     """The filter over ``size`` items, from masks of its leaves. The result is not to be changed."""
     match condition:
         case Not(inner):
@@ -132,7 +146,7 @@ def mask(condition: Filter, leaf_mask: Callable[[Leaf], Mask], size: int) -> Mas
                 result = result | mask(part, leaf_mask, size)
             return result
         case Terms() | Range() | Exists():
-            return leaf_mask(condition)
+            return leaf_mask(label_condition(condition))
 
 
 def labels_by_key(labels: Mapping[str, tuple[str, ...]]) -> list[tuple[str, str]]:

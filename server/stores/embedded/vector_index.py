@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from server.documents import Vector
-from server.stores.embedded.filters import Leaf, Mask, mask, versions_with
+from server.stores.embedded.filters import LabelCondition, Mask, mask, versions_with
 from server.stores.filters import Filter
 
 _BATCH = 10_000
@@ -44,7 +44,7 @@ class VectorIndex:
         self._chunks: NDArray[np.int64] = np.empty(0, dtype=np.int64)  # ascending
         self._versions: NDArray[np.int64] = np.empty(0, dtype=np.int64)  # ascending
         self._live: Mask = np.empty(0, dtype=np.bool_)
-        self._leaves: dict[Leaf, Mask] = {}
+        self._leaves: dict[LabelCondition, Mask] = {}
         self._sequence = 0
 
     def search(
@@ -102,7 +102,7 @@ class VectorIndex:
                 self._searching -= 1
                 self._drained.notify_all()
 
-    def _leaf(self, leaf: Leaf, connection: sqlite3.Connection) -> Mask:
+    def _leaf(self, leaf: LabelCondition, connection: sqlite3.Connection) -> Mask:
         known = self._leaves.pop(leaf, None)
         done = 0 if known is None else len(known)
         if known is None or done < len(self._versions):

@@ -8,6 +8,7 @@ one thread for both).
 
 import ctypes
 import hashlib
+import os
 import unicodedata
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence

@@ -18,8 +18,9 @@ class Token(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class Analysis:
     """``words``: jieba's search-mode words, stemmed Latin words, codes whole and in parts.
-    ``bigrams``: character bigrams of Han runs, the safety field against unknown words; Latin words
-    and codes stand in it as they do in ``words`` so that the field can be searched alone.
+    ``bigrams``: character bigrams of Han runs and their single characters, the safety field against
+    unknown words; Latin words and codes stand in it as they do in ``words`` so that the field can be
+    searched alone.
     """
 
     words: tuple[Token, ...]

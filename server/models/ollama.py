@@ -72,11 +72,13 @@ class OllamaGenerator:
             self.count_tokens(message.content) + self.message_overhead for message in messages
         )
         known = self._metadata()
-        room = min(self.context_tokens, known.context_tokens if known else self.context_tokens)
+        trained = known.context_tokens if known else self.context_tokens
+        room = min(self.context_tokens, trained)
         if needed > room:
             raise InvalidInput(
-                f"Prompt and answer may take {needed:,} tokens and the generator reads {room:,}; "
-                "send less, or raise TANYUAN_GENERATOR_CONTEXT if the model reads more."
+                f"Prompt and answer may take {needed:,} tokens, and the generator reads {room:,}. "
+                f"TANYUAN_GENERATOR_CONTEXT is {self.context_tokens:,}; {self._model} was made for "
+                f"{trained:,} at most."
             )
         disarm = known.vocabulary.disarm if known and known.vocabulary else str
         return ChatStream(

@@ -121,8 +121,8 @@ def explain(
     """The error of ours for one of FAILURES; ``began``: Ollama had begun to answer."""
     if isinstance(error, httpx.TimeoutException):
         return GeneratorTimeout(
-            f"Ollama at {place} was silent for too long; it may be loading a model or be busy. "
-            "TANYUAN_GENERATOR_TIMEOUT sets how long to wait for a token."
+            f"Ollama at {place} did not answer in time; it may be loading a model, be busy or be out "
+            "of reach. TANYUAN_GENERATOR_TIMEOUT sets how long to wait for a token."
         )
     if began:
         return GeneratorInterrupted(f"Ollama at {place} failed in the middle of an answer: {error}")

@@ -55,11 +55,13 @@ def scripted_model(
     url: str,
     endless: bool = False,
     layers: int = 2,
+    trained_context: int = 131_072,
 ) -> str:
     """Make a model that answers every chat with ``sentence``, and return its name in Ollama.
 
     ``endless``: it says the sentence again and again. ``layers``: more of them make it slower (100:
     some 100 to 200 tokens a second), for tests that act in the middle of an answer.
+    ``trained_context``: the longest context in tokens that the file says it was made for.
     """
     pieces = cut(sentence.encode())
     vocabulary = _vocabulary(pieces)
@@ -74,7 +76,17 @@ def scripted_model(
     following = [*chain, chain[0] if endless else vocabulary.tokens.index(_END)]
     for state, token in enumerate(following):
         output[token, state] = 10
-    return _create(folder, name, url, vocabulary, embedding, output, layers=layers, noise=None)
+    return _create(
+        folder,
+        name,
+        url,
+        vocabulary,
+        embedding,
+        output,
+        layers=layers,
+        noise=None,
+        trained_context=trained_context,
+    )
 
 
 def random_model(folder: Path, name: str, *, url: str, seed: int = 0) -> str:
@@ -138,12 +150,13 @@ def _create(
     *,
     layers: int,
     noise: np.random.Generator | None,
+    trained_context: int = 131_072,
 ) -> str:
     width, inner = embedding.shape[1], 32
     key_value = width // _HEADS  # one head of keys and values is enough
     file = folder / f"{name}.gguf"
     writer = gguf.GGUFWriter(file, "llama")
-    writer.add_context_length(131_072)
+    writer.add_context_length(trained_context)
     writer.add_embedding_length(width)
     writer.add_block_count(layers)
     writer.add_feed_forward_length(inner)

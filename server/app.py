@@ -18,7 +18,10 @@ from server.web.services import Services
 
 def create_app(settings: Settings | None = None) -> Flask:
     """The application, as gunicorn's factory: made in each worker, after the fork."""
-    return build(open_services(settings or Settings.load(), warm_up=True))
+    services = open_services(settings or Settings.load(), warm_up=True)
+    app = build(services)
+    app.extensions["tanyuan"] = services
+    return app
 
 
 def open_services(settings: Settings, *, warm_up: bool = False) -> Services:

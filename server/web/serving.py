@@ -20,6 +20,7 @@ from gunicorn.workers.gthread import ThreadWorker
 
 from server.errors import ConfigurationError, TanyuanError
 from server.settings import Settings
+from server.web import logs
 from server.web.problems import HTTP_CODES, MEDIA_TYPE, make_problem
 
 # gunicorn's longest; a longer question is sent in a body.
@@ -38,7 +39,8 @@ def serve(
 ) -> int:
     """Serve until SIGINT or SIGTERM; the process's exit status.
 
-    ``announce(app, url)`` is called in the worker, once, when the first request can be answered.
+    The app carries its Services as ``app.extensions["tanyuan"]``. ``announce(app, url)`` is called in
+    the worker, once, when the first request can be answered.
     Raises ConfigurationError where nothing can listen at the settings' host and port.
     """
     check_address(settings.host, settings.port)
@@ -88,6 +90,7 @@ class _Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         if ours or not isinstance(exc, refusals.ParseException):
             super().handle_error(req, client, addr, exc)
             return
+        logs.request_id.set(logs.accept_request_id(None))  # the thread's last request had another
         self.log.info("Refused a request that is no HTTP: %r", exc)
         with suppress(OSError):  # the client is gone, and nobody else wants the answer
             client.sendall(_refusal(exc))
@@ -144,12 +147,14 @@ class _Server(BaseApplication):  # type: ignore[misc]
             "control_socket_disable": True,
             "proc_name": "tanyuan",
             "post_worker_init": self._started,
+            "worker_exit": self._stopped,
         }
         for name, value in values.items():
             self.cfg.set(name, value)
 
     def load(self) -> Flask:
         """Make the application, in the worker. A worker that can't is not started again."""
+        logs.configure(self._settings.log_level)
         try:
             return self._create_app(self._settings)
         except TanyuanError as error:
@@ -159,6 +164,10 @@ class _Server(BaseApplication):  # type: ignore[misc]
         if worker.age == 1:  # a replaced worker has nothing new to say
             port = worker.sockets[0].getsockname()[1]
             self._announce(worker.wsgi, url_of(self._settings.host, port))
+
+    def _stopped(self, _: Arbiter, worker: ThreadWorker) -> None:
+        if worker.booted:
+            worker.wsgi.extensions["tanyuan"].store.close()
 
     def run(self) -> None:
         _Arbiter(self).run()

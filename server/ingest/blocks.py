@@ -265,13 +265,15 @@ def _stands_as_heading(line: _Line, previous: _Line | None, following: _Line | N
     title = line.head.strip()
     if len(title) > _MAX_NUMBERED_CHARS or _INSIDE_PROSE.search(title):
         return False
-    if following is not None and following.level == line.level:
+    same_before = previous is not None and previous.level == line.level
+    if following is None:
+        return not same_before and line.level is not None and line.level < _FIRST_WEAK
+    if following.level == line.level:
         return False
     if line.level is None or line.level < _FIRST_WEAK:
         return True
     return not (
-        following is None
-        or (previous is not None and previous.level == line.level)
+        same_before
         or following.indent > line.indent
         or (_BARE_NUMBER.match(title) and not line.after_blank)
     )

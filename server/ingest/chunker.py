@@ -4,7 +4,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import accumulate, zip_longest
+from itertools import accumulate, takewhile, zip_longest
 
 from server.analysis.sentences import split_sentences
 from server.documents import MAX_PATH_CHARS, Chunk, Document
@@ -16,6 +16,9 @@ MAX_TOKENS = 400  # embedders read 512, special tokens included; the rest is for
 _RESERVE = 32  # of an embedder's tokens: special ones, and a prefix such as "passage: "
 _TOKEN = re.compile(r"[a-zA-Z\d]+|[^\s]")
 _CHARS_PER_TOKEN = 8  # a text of more characters a token than this is never counted as a whole
+_LIKELY_CHARS_PER_TOKEN = (
+    4  # a text within it may well fit as a whole, which saves counting its parts
+)
 _LINE_BREAKS = str.maketrans("\r\n", "  ")
 _CLAUSE_END = re.compile(r"[，；：、]|[,;:](?=\s)")
 _JOINERS = frozenset("\u200d\ufe0e\ufe0f")
@@ -100,6 +103,12 @@ class _Cutter:
 
     def cut(self, blocks: Sequence[Block]) -> Iterator[tuple[int, int, tuple[str, ...]]]:
         """Start, end and headings of each chunk."""
+        whole = Block("paragraph", blocks[0].start, blocks[-1].end, _shared(blocks))
+        room = self._room(whole.headings)
+        short = whole.end - whole.start <= room * _LIKELY_CHARS_PER_TOKEN
+        if short and self._count_within(whole.start, whole.end, room) is not None:
+            yield whole.start, whole.end, whole.headings
+            return
         self._make_units(blocks)
         self._sums = [0, *accumulate(atom.tokens for atom in self._atoms)]
         self._units.append(len(self._atoms))
@@ -123,17 +132,7 @@ class _Cutter:
         return self._sums[self._units[last]] - self._sums[self._units[first]]
 
     def _path(self, first: int, last: int) -> tuple[str, ...]:
-        """The headings that the atoms have in common."""
-        common = self._atoms[first].headings
-        for atom in self._atoms[first + 1 : last]:
-            if atom.headings is not common:
-                length = 0
-                for one, other in zip(common, atom.headings, strict=False):
-                    if one != other:
-                        break
-                    length += 1
-                common = common[:length]
-        return common
+        return _shared(self._atoms[first:last])
 
     def _unit_path(self, first: int, last: int) -> tuple[str, ...]:
         return self._path(self._units[first], self._units[last])
@@ -277,6 +276,8 @@ class _Cutter:
             if tokens + more > room or tokens + more / 2 > target:
                 ranges.append((start, unit))
                 start = unit
+        if ranges and self._share(ranges[-1], (start, last)):
+            start = ranges.pop()[0]
         ranges.append((start, last))
         return ranges
 
@@ -292,15 +293,33 @@ class _Cutter:
         return headings[depth] if len(headings) > depth else None
 
     def _verified(self, first: int, last: int) -> Iterator[Range]:
-        """The atoms as one chunk, or halved where together they have more tokens than summed up."""
-        if last - first > 1:
-            text = self._text[self._atoms[first].start : self._atoms[last - 1].end]
-            if self._count(text) > self._room(self._path(first, last)):
-                middle = (first + last) // 2
-                yield from self._verified(first, middle)
-                yield from self._verified(middle, last)
-                return
-        yield first, last
+        """The atoms as one chunk, or halved where together they have more tokens than summed up.
+
+        Tokenizers add up but for a token a seam and for what stands there, so few chunks need it.
+        """
+        atoms = self._atoms[first:last]
+        start, end = atoms[0].start, atoms[-1].end
+        between = end - start - sum(atom.end - atom.start for atom in atoms)
+        room = self._room(self._path(first, last))
+        most = sum(atom.tokens for atom in atoms) + between + len(atoms) - 1
+        fits = len(atoms) == 1 or most <= room
+        if fits or self._count(self._text[start:end]) <= room:
+            yield first, last
+        else:
+            middle = (first + last) // 2
+            yield from self._verified(first, middle)
+            yield from self._verified(middle, last)
+
+
+def _shared(parts: Sequence[Block] | Sequence[_Atom]) -> tuple[str, ...]:
+    """The headings that blocks or atoms have in common."""
+    shared = parts[0].headings
+    for part in parts:
+        if part.headings is not shared:
+            pairs = zip(shared, part.headings, strict=False)
+            same = takewhile(lambda pair: pair[0] == pair[1], pairs)
+            shared = tuple(heading for heading, _ in same)
+    return shared
 
 
 def _announces(text: str, block: Block, following: Block) -> bool:

@@ -1,0 +1,61 @@
+"""Fakes that keep state and record calls; for the parts whose real ones are slow or can't fail on demand."""
+
+import re
+import zlib
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from server.documents import Vector
+from server.errors import EmbedderUnavailable
+
+_TOKEN = re.compile(r"[a-zA-Z]+|[^\sa-zA-Z]")
+
+
+def count_tokens(text: str) -> int:
+    """One a Latin word and one for any other character, as BERT's tokenizer for Chinese counts."""
+    return len(_TOKEN.findall(text))
+
+
+class FakeEmbedder:
+    """An Embedder whose vectors depend on the text alone, and which can fail on demand.
+
+    ``calls``: the texts of each call of ``embed_documents``, in order. ``poison``: a text that holds
+    one of these fails its call. ``down``: every call fails.
+    """
+
+    name = "fake"
+    max_tokens = 512
+
+    def __init__(self, *, dimensions: int = 16, version: str = "1") -> None:
+        self.dimensions = dimensions
+        self.fingerprint = f"fake:{version}"
+        self.calls: list[list[str]] = []
+        self.poison: set[str] = set()
+        self.down = False
+
+    @property
+    def texts(self) -> list[str]:
+        """Every text that was embedded or asked for."""
+        return [text for call in self.calls for text in call]
+
+    def embed_documents(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        self.calls.append(list(texts))
+        if self.down or any(word in text for word in self.poison for text in texts):
+            raise EmbedderUnavailable("The fake embedder was told to fail.")
+        vectors = [self._vector(text) for text in texts]
+        return np.stack(vectors) if vectors else np.empty((0, self.dimensions), np.float32)
+
+    def embed_query(self, text: str) -> Vector:
+        if self.down:
+            raise EmbedderUnavailable("The fake embedder was told to fail.")
+        return self._vector(text)
+
+    def count_tokens(self, text: str) -> int:
+        return count_tokens(text)
+
+    def _vector(self, text: str) -> Vector:
+        generator = np.random.default_rng(zlib.crc32(text.encode()))
+        vector = generator.standard_normal(self.dimensions).astype(np.float32)
+        return vector / np.float32(np.linalg.norm(vector))

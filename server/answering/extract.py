@@ -1,5 +1,6 @@
 """An extract: the best sentences of the sources, for when there is no generator."""
 
+import re
 from collections.abc import Sequence
 
 from server.analysis.contract import Analyzer
@@ -8,6 +9,8 @@ from server.hits import Hit
 
 MAX_SENTENCES = 5
 MAX_SOURCES = 5
+_HEADING = re.compile(r"\s*#{1,6}\s|[\s|:-]*$")  # Markdown's, and the rule under a table's head
+_BULLET = re.compile(r"\s*(?:[-*+]|\d{1,3}[.)、])\s+")
 MAX_CHARS = 300  # of one sentence: a table row or a code block can be much longer
 
 
@@ -22,8 +25,9 @@ def extract(question: str, sources: Sequence[Hit], analyzer: Analyzer) -> str:
     seen: set[str] = set()
     for number, hit in enumerate(sources[:MAX_SOURCES], 1):
         for start, end in split_sentences(hit.text):
-            sentence = " ".join(hit.text[start:end].split())
-            if not sentence or sentence in seen:
+            whole = hit.text[start:end]
+            sentence = " ".join(_BULLET.sub("", whole, count=1).split())
+            if _HEADING.match(whole) or sentence in seen:
                 continue
             seen.add(sentence)
             held = wanted & {token.term for token in analyzer.analyze(sentence).words}

@@ -15,7 +15,7 @@ class Profile:
 
     field_weights: Mapping[str, float] = field(
         default_factory=lambda: MappingProxyType(
-            {"words": 1.0, "bigrams": 1.0, "title_words": 0.5, "title_bigrams": 0.5}
+            {"words": 1.0, "bigrams": 1.0, "title_words": 0.2, "title_bigrams": 0.2}
         )
     )
     fusion: Fusion = field(default_factory=Fusion)

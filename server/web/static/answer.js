@@ -1,7 +1,7 @@
 // The answer panel: streams, stops, cites.
 
 import * as api from "./api.js";
-import { answerNodes, make } from "./text.js";
+import { answerNodes, make, readable } from "./text.js";
 
 const $ = (id) => document.getElementById(id);
 
@@ -133,7 +133,7 @@ function showCard(button, hit) {
   card.replaceChildren(
     make("strong", {}, hit.title || hit.document_id),
     make("span", { className: "path" }, hit.headings.join(" › ")),
-    make("p", {}, points.slice(0, 240).join("") + (points.length > 240 ? " …" : "")),
+    make("p", {}, readable(points.slice(0, 240)).join("") + (points.length > 240 ? " …" : "")),
   );
   card.hidden = false;
   button.setAttribute("aria-describedby", "card");

@@ -98,7 +98,9 @@ function clear() {
 function showHits(state, found, ms) {
   clear();
   $("hits").start = (state.page - 1) * SIZE + 1;
-  $("status").textContent = found.hits.length ? words.found(found.total, ms) : words.nothing(state.q);
+  // By meaning every passage is near or far, so only a search by words has a count worth telling.
+  const summary = state.mode === "bm25" ? words.found(found.total, ms) : words.best(ms);
+  $("status").textContent = found.hits.length ? summary : words.nothing(state.q);
   if (!found.hits.length) $("hits").append(make("li", { className: "hint" }, words.nothingHint));
   $("hits").append(...found.hits.map((hit) => hitView(hit, words, () => openHit(state.collection, hit))));
   showDegraded(found.degraded);

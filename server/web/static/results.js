@@ -1,6 +1,6 @@
 // One hit of the list.
 
-import { excerpt, make, marked } from "./text.js";
+import { excerpt, make, marked, readable } from "./text.js";
 
 /** A list item; `open` shows the passage in its document. */
 export function hitView(hit, words, open) {
@@ -20,11 +20,12 @@ export function hitView(hit, words, open) {
 function text(hit, words) {
   const points = [...hit.text];
   const part = excerpt(points, hit.highlights);
+  const plain = readable(points);
   const shown = make("p", { className: "text" });
   const cut = part.start > 0 || part.end < points.length;
   const fill = (whole) => {
     const { start, end } = whole ? { start: 0, end: points.length } : part;
-    shown.replaceChildren(start > 0 ? "… " : "", ...marked(points, hit.highlights, start, end), end < points.length ? " …" : "");
+    shown.replaceChildren(start > 0 ? "… " : "", ...marked(plain, hit.highlights, start, end), end < points.length ? " …" : "");
     shown.classList.toggle("whole", whole);
   };
   fill(false);

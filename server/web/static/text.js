@@ -28,6 +28,36 @@ export function marked(points, spans, start = 0, end = points.length) {
   return nodes;
 }
 
+/**
+ * The code points as they read best: Markdown's own signs are left out or made plain ones. Each keeps
+ * its place (a sign left out is an empty string), so that spans still fit.
+ */
+export function readable(points) {
+  const shown = [...points];
+  const text = points.join("");
+  let at = 0; // in code points, of the line's start
+  for (const line of text.split("\n")) {
+    const length = [...line].length;
+    const hide = (from, to) => shown.fill("", at + from, at + to);
+    if (/^\s*\|?(\s*:?-{3,}:?\s*\|)+\s*(:?-{3,}:?)?\s*$/u.test(line)) hide(0, length + 1);
+    else if (/^\s*\|.*\|\s*$/u.test(line)) {
+      const pipes = [...line].flatMap((point, place) => (point === "|" ? [place] : []));
+      for (const place of pipes) shown[at + place] = "·";
+      hide(pipes[0], pipes[0] + 2);
+      hide(pipes.at(-1) - 1, pipes.at(-1) + 1);
+    } else {
+      const heading = /^#{1,6}\s+/u.exec(line);
+      if (heading) hide(0, heading[0].length);
+    }
+    at += length + 1;
+  }
+  for (let place = 0; place + 1 < points.length; place += 1) {
+    if (points[place] === "*" && points[place + 1] === "*") shown.fill("", place, place + 2);
+    if (points[place] === "\n" && points[place + 1] === "\n") shown[place] = "";
+  }
+  return shown;
+}
+
 /** The window of a text of some length that holds the most marked characters, from a clause's start. */
 export function excerpt(points, spans, length = 220) {
   if (points.length <= length * 1.3) return { start: 0, end: points.length };

@@ -141,6 +141,7 @@ class OpenCollection:
         return self._read(lambda c, generation: rows.passages(c, generation, chunk_ids))
 
     def write(self, writes: Sequence[Write]) -> list[Written | TanyuanError]:
+        stored = False
         with self.writing():
             try:
                 with vendor_errors(self.folder):
@@ -153,8 +154,11 @@ class OpenCollection:
                             change.put(write) for write in writes
                         ]
                         change.finish()
+                    stored = True
                     self._follow()
             except StoreFull as error:
+                if stored:
+                    error = StoreFull(f"Stored, but search can't see it yet. {error.message}")
                 return [error] * len(writes)
         return results
 
@@ -221,28 +225,34 @@ class OpenCollection:
     def _search_text(self, state: rows.State, request: LegsRequest) -> Leg:
         with vendor_errors(self.folder):
             started = time.perf_counter()
-            if state.text_sequence < state.sequence:
+            if self._text is None or state.text_sequence < state.sequence:
                 self._follow_if_free()
-            for attempt in (1, 2):
+                state = self._state()
+            try:
+                hits, total = self._ask_text(state, request)
+            except TextIndexDamaged as damage:
+                with self.writing():
+                    self._rebuild_text(damage, seen=state.text_folder)
                 try:
-                    with self._database.reading() as connection:
-                        text = self._text_index(rows.read_state(connection))
-                        condition = None
-                        if request.filter is not None:
-                            condition = text_query(request.filter, text.schema, connection)
-                        hits, total = text.search(
-                            request.text or (),
-                            condition,
-                            request.k,
-                            lambda numbers: rows.chunk_ids(connection, numbers),
-                        )
-                    break
-                except TextIndexDamaged as damage:
-                    if attempt == 2 or self.gone:
-                        raise self._unusable(damage) from damage
-                    with self.writing():
-                        self._rebuild_text(damage)
+                    hits, total = self._ask_text(self._state(), request)
+                except TextIndexDamaged as again:
+                    raise self._unusable(again) from again
         return Leg(hits=tuple(hits), total=total, took_ms=_since(started))
+
+    def _ask_text(
+        self, state: rows.State, request: LegsRequest
+    ) -> tuple[list[tuple[str, float]], int]:
+        text = self._text_index(state)
+        with self._database.reading() as connection:
+            condition = None
+            if request.filter is not None:
+                condition = text_query(request.filter, text.schema, connection)
+            return text.search(
+                request.text or (),
+                condition,
+                request.k,
+                lambda numbers: rows.chunk_ids(connection, numbers),
+            )
 
     def _text_index(self, state: rows.State) -> TextIndex:
         """The index as of ``state``. Raises TextIndexDamaged."""
@@ -273,26 +283,35 @@ class OpenCollection:
         with self._database.reading() as connection:
             state = rows.read_state(connection)
             text = self._text_index(state)
-            if state.text_sequence == state.sequence:
-                return
-            since = (connection, state.generation, state.text_sequence)
-            text.apply(state.text_sequence, rows.removed_since(*since), rows.added_since(*since))
+            behind = state.text_sequence < state.sequence
+            if behind:
+                since = (connection, state.generation, state.text_sequence)
+                text.apply(
+                    state.text_sequence, rows.removed_since(*since), rows.added_since(*since)
+                )
             expected = rows.count_chunks(connection, state.generation)
-        with self._database.writing(durable=False) as connection:  # if lost, it is done again
-            connection.execute(
-                "UPDATE generations SET text_sequence = ? WHERE id = ?",
-                (state.sequence, state.generation),
-            )
-        text.show(state.sequence)
+        if behind:
+            with self._database.writing(durable=False) as connection:  # if lost, it is done again
+                connection.execute(
+                    "UPDATE generations SET text_sequence = ? WHERE id = ?",
+                    (state.sequence, state.generation),
+                )
+            text.show(state.sequence)
         if text.chunks != expected:
             raise TextIndexDamaged(f"{text.chunks} chunks instead of {expected}")
 
-    def _rebuild_text(self, damage: TextIndexDamaged) -> None:
-        """Make a new text index from the database. The caller holds the write lock."""
+    def _rebuild_text(self, damage: TextIndexDamaged, *, seen: str | None = None) -> None:
+        """Make a new text index from the database. The caller holds the write lock.
+
+        ``seen``: the folder that was found damaged without the lock; nothing is done when another
+        process has mended it since.
+        """
         with self._database.reading() as connection:
             state = rows.read_state(connection)
-            number = int(state.text_folder.rpartition("-")[2])
+            if seen not in {None, state.text_folder}:
+                return
             _log.warning("Collection %s: building its text index anew: %s", self.name, damage)
+            number = int(state.text_folder.rpartition("-")[2])
             folder = _text_folder(state.generation, number + 1)
             shutil.rmtree(self.folder / folder, ignore_errors=True)  # left by one that was killed
             try:
@@ -316,7 +335,7 @@ class OpenCollection:
         with vendor_errors(self.folder):
             started = time.perf_counter()
             with self._opening:
-                if self._vectors is None:
+                if self._vectors is None or self._vectors.generation != state.generation:
                     self._vectors = VectorIndex(state.generation, state.recipe.dimensions)
                 vectors = self._vectors
             with self._database.reading() as connection:

@@ -32,7 +32,7 @@ class VectorIndex:
         import faiss  # noqa: PLC0415 - loaded with the store only
 
         self._faiss: Any = faiss
-        self._generation = generation
+        self.generation = generation
         self._dimensions = dimensions
         self._turn = threading.Lock()  # to look at or change anything below
         self._drained = threading.Condition()
@@ -138,7 +138,7 @@ class VectorIndex:
     def _remove(self, connection: sqlite3.Connection) -> None:
         rows = connection.execute(
             "SELECT chunk FROM removals WHERE sequence > ? AND generation = ?",
-            (self._sequence, self._generation),
+            (self._sequence, self.generation),
         )
         gone = np.fromiter((chunk for (chunk,) in rows), dtype=np.int64)
         self._live = self._live & ~np.isin(self._chunks, gone)
@@ -147,7 +147,7 @@ class VectorIndex:
         cursor = connection.execute(
             "SELECT chunk, version, vector FROM vectors "
             "WHERE chunk > ? AND generation = ? ORDER BY chunk",
-            (self._sequence, self._generation),
+            (self._sequence, self.generation),
         )
         chunks, versions = [self._chunks], [self._versions]
         while rows := cursor.fetchmany(_BATCH):

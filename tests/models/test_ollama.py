@@ -282,6 +282,13 @@ class TestFailures:
             with pytest.raises(GeneratorInterrupted):
                 next(stream)
 
+    def test_an_answer_that_ends_without_saying_so(self) -> None:
+        with served(lambda handler: reply(handler, 200, json.dumps(PART).encode() + b"\n")) as url:
+            stream = generator(SCRIPTED, url).stream(QUESTION, max_tokens=10)
+            assert next(stream) == "甲"
+            with pytest.raises(GeneratorInterrupted, match="complete"):
+                next(stream)
+
     @pytest.mark.parametrize(
         ("status", "body", "words"),
         [

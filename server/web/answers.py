@@ -14,9 +14,11 @@ from server.hits import Answer
 from server.models.contract import Message
 from server.web import sse
 from server.web.filters import to_store
-from server.web.operations import JSON, Answers, Context, Operation, Reply, operation
+from server.web.operations import Answers, Context, Operation, Reply, operation
+from server.web.payloads import JSON
 from server.web.problems import problem_of
 from server.web.schemas import (
+    EVENTS,
     CitationsEvent,
     ErrorEvent,
     QuestionInput,
@@ -27,28 +29,21 @@ from server.web.schemas import (
 _log = logging.getLogger(__name__)
 _ANSWER = TypeAdapter(Answer)
 
-STREAM_DESCRIPTION = (
-    "Events `sources` (SourcesEvent), `token` (TokenEvent, many), `citations` (CitationsEvent), then "
-    "`done` (Answer) or `error` (ErrorEvent); the data of each is one JSON object. Lines that start "
-    "with a colon are heartbeats."
-)
-
 
 @operation(
     "POST",
     "/v1/answer",
     tag="answer",
-    answers={
-        200: Answers(
-            Answer, "The answer with its sources.", also={sse.MEDIA_TYPE: STREAM_DESCRIPTION}
-        )
-    },
+    answers={200: Answers(Answer, "The answer with its sources.", events=EVENTS)},
     raises=(CollectionNotFound, RecipeMismatch, ModelUnavailable),
 )
 def answer(context: Context, body: QuestionInput) -> Reply | Response:
     """Answer a question from the documents, with citations.
 
     Without a generator the status is `extract`: the best sentences of the sources, marked as such.
+
+    As server-sent events: `sources`, then `token` by `token`, `citations`, and at last `done` (the
+    whole answer) or `error`. Each carries one JSON object. Comment lines are heartbeats.
     """
     question = Question(
         question=body.question,

@@ -14,7 +14,7 @@ from server.web.access import Caller
 from server.web.logs import accept_request_id, request_id
 from server.web.operations import Context, Operation
 from server.web.page import page_blueprint
-from server.web.payloads import check_path
+from server.web.payloads import BROKEN_TRANSFER, check_path
 from server.web.problems import respond
 from server.web.services import Services
 
@@ -144,5 +144,5 @@ def _drain() -> None:
             if not piece:
                 return
             left -= len(piece)
-    except (OSError, HTTPException):
-        return  # the client is gone
+    except (*BROKEN_TRANSFER, HTTPException):
+        return  # nobody sends any more

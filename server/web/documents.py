@@ -91,9 +91,13 @@ def put_document(
 )
 def get_document(context: Context, collection: CollectionName, document_id: DocumentId) -> Reply:
     """Get a whole document as it was submitted. One that the caller may not see is not found."""
-    stored = context.services.store.document(collection, document_id)
+    missing = DocumentNotFound(f"Collection {collection!r} has no document {document_id!r}.")
+    try:
+        stored = context.services.store.document(collection, document_id)
+    except DocumentNotFound:
+        raise missing from None
     if not context.caller.may_see(stored.document):
-        raise DocumentNotFound(f"Collection {collection!r} has no document {document_id!r}.")
+        raise missing  # the same words, so that nobody learns that it is there
     view = DocumentView(
         **stored.document.as_json(),
         revision=stored.revision,

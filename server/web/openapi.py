@@ -13,12 +13,8 @@ from server.web.access import GROUPS_HEADER, USER_HEADER
 from server.web.operations import Operation
 from server.web.payloads import JSON, NDJSON
 from server.web.problems import MEDIA_TYPE, Problem, status_of
-from server.web.schemas import (
-    CitationsEvent,
-    ErrorEvent,
-    SourcesEvent,
-    TokenEvent,
-)
+from server.web.schemas import EVENTS
+from server.web.sse import MEDIA_TYPE as EVENT_STREAM
 
 Json = dict[str, Any]
 
@@ -27,10 +23,10 @@ _DESCRIPTION = f"""Private search and question answering over a company's own do
 
 **Keys.** Until the first API key is made (`scripts/keys create`), the server answers only its own machine, \
 as admin. Afterwards every call under `/v1` needs `Authorization: Bearer ty_…`. Roles: `admin` may do \
-everything and sees everything; `writer` may write and sees its key's groups; `reader` sees its key's \
-groups; `portal` states the groups of the person it speaks for in `{GROUPS_HEADER}: a,b` (and the name in \
-`{USER_HEADER}`), request by request. Documents for `public` are seen by all. What a caller may not see is \
-not found.
+everything and sees everything; `writer` may put and delete every document, and sees its key's groups; \
+`reader` sees its key's groups; `portal` states the groups of the person it speaks for in \
+`{GROUPS_HEADER}: a,b` (and the name in `{USER_HEADER}`), request by request. Documents for `public` are \
+seen by all. What a caller may not see is not found.
 
 **Errors** are problem documents (RFC 9457) with a stable `code`. Every invalid part of a request gives 400 \
 and is named in `errors`: unknown fields and parameters, wrong types, control characters, lone surrogates.
@@ -96,8 +92,7 @@ class _Schemas:
 
     def __init__(self, operations: Sequence[Operation]) -> None:
         wanted: list[tuple[Any, JsonSchemaMode]] = [
-            (kind, "serialization")
-            for kind in (Problem, SourcesEvent, TokenEvent, CitationsEvent, ErrorEvent)
+            (kind, "serialization") for kind in (Problem, *EVENTS.values())
         ]
         for one in operations:
             wanted += [(answer.type, "serialization") for answer in one.answers.values()]
@@ -196,8 +191,8 @@ def _responses(operation: Operation, schemas: _Schemas) -> Json:
     responses: Json = {}
     for status, answer in operation.answers.items():
         content: Json = {JSON: {"schema": schemas.of(answer.type, "serialization")}}
-        for media_type, description in answer.also.items():
-            content[media_type] = {"schema": {"type": "string", "description": description}}
+        if answer.events:
+            content[EVENT_STREAM] = {"schema": _event(answer.events, schemas)}
         responses[str(status)] = {"description": answer.description, "content": content}
     problem = {MEDIA_TYPE: {"schema": schemas.of(Problem, "serialization")}}
     for status in sorted(problem_statuses(operation)):
@@ -210,6 +205,27 @@ def _responses(operation: Operation, schemas: _Schemas) -> Json:
                 "content": problem,
             }
     return responses
+
+
+def _event(events: Mapping[str, Any], schemas: _Schemas) -> Json:
+    """The schema of one server-sent event; its data is JSON in a string."""
+    return {
+        "type": "object",
+        "required": ["event", "data"],
+        "properties": {
+            "event": {"type": "string", "enum": list(events)},
+            "data": {"type": "string", "contentMediaType": JSON},
+        },
+        "oneOf": [
+            {
+                "properties": {
+                    "event": {"const": name},
+                    "data": {"contentSchema": schemas.of(kind, "serialization")},
+                }
+            }
+            for name, kind in events.items()
+        ],
+    }
 
 
 def problem_statuses(operation: Operation) -> set[int]:

@@ -16,9 +16,10 @@ from werkzeug.exceptions import NotAcceptable
 from server.errors import TanyuanError
 from server.web import payloads
 from server.web.access import Caller, Permission
-from server.web.payloads import JSON, NDJSON, NDJSON_TYPES, BodyStream
+from server.web.payloads import JSON, NDJSON_TYPES, BodyStream
 from server.web.problems import MEDIA_TYPE as PROBLEM
 from server.web.services import Services
+from server.web.sse import MEDIA_TYPE as EVENT_STREAM
 
 Method = Literal["GET", "PUT", "POST", "DELETE"]
 
@@ -42,12 +43,12 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """What a status carries. ``also``: other media types with their descriptions."""
+    """What a status carries. ``events``: the data's type by the name of each server-sent event, where
+    they may be had instead."""
 
     type: Any
     description: str
-    example: Any = None
-    also: Mapping[str, str] = field(default_factory=dict)
+    events: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,8 +76,8 @@ class Operation:
 
     @property
     def media_types(self) -> tuple[str, ...]:
-        also = [kind for answer in self.answers.values() for kind in answer.also]
-        return (JSON, *also)
+        streams = any(answer.events for answer in self.answers.values())
+        return (JSON, EVENT_STREAM) if streams else (JSON,)
 
     def handler(self) -> Callable[[Context, dict[str, str]], Response]:
         """The view behind validation of its arguments and serialisation of its reply."""
@@ -156,6 +157,3 @@ def operation(
         )
 
     return make
-
-
-__all__ = ["JSON", "NDJSON", "Answers", "Context", "Operation", "Reply", "operation"]

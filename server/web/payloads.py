@@ -7,6 +7,7 @@ from typing import Any, NoReturn, TypeVar, get_args
 from urllib.parse import parse_qsl
 
 from flask import Request
+from gunicorn.http.errors import ParseException
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from werkzeug.exceptions import UnsupportedMediaType
 
@@ -21,6 +22,9 @@ MAX_REPORTED_ERRORS = 20
 JSON = "application/json"
 NDJSON = "application/x-ndjson"
 NDJSON_TYPES = (NDJSON, "application/jsonl", "application/x-jsonlines")
+
+# What the server raises while a body is read: the connection broke, or its chunks are malformed.
+BROKEN_TRANSFER = (OSError, ParseException)
 
 _PIECE = 64 * 1024
 _INTEGER = re.compile(r"-?[0-9]{1,18}")
@@ -37,7 +41,8 @@ class BodyStream:
     def __init__(self, request: Request, limit: int) -> None:
         self._limit = limit
         self._left = limit
-        if (request.content_length or 0) > limit:
+        self._missing = request.content_length or 0
+        if self._missing > limit:
             raise self._too_large()
         self._stream = request.stream
 
@@ -54,9 +59,12 @@ class BodyStream:
     def _count(self, read: Callable[[int], bytes], size: int) -> bytes:
         try:
             data = read(size)
-        except OSError as error:
+        except BROKEN_TRANSFER as error:
             raise _cut_off() from error
         self._left -= len(data)
+        self._missing -= len(data)
+        if not data and self._missing > 0:
+            raise _cut_off()
         if self._left < 0:
             raise self._too_large()
         return data

@@ -1,6 +1,7 @@
 """The types of the API's requests and of those responses that are not a value of the inner rooms."""
 
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -66,20 +67,30 @@ def _not_blank(value: str) -> str:
 CollectionName = Annotated[
     str,
     _checked(check_collection),
-    WithJsonSchema({"type": "string", "pattern": "^[a-z0-9][a-z0-9_-]{0,63}$"}),
-    Field(description="The collection's name.", examples=["default"]),
+    WithJsonSchema(
+        {
+            "type": "string",
+            "pattern": "^[a-z0-9][a-z0-9_-]{0,63}$",
+            "description": "The collection's name.",
+            "examples": ["default"],
+        }
+    ),
 ]
 DocumentId = Annotated[
     str,
     _checked(check_document_id),
-    WithJsonSchema({"type": "string", "minLength": 1, "maxLength": MAX_ID_BYTES}),
-    Field(
-        description=(
-            "The document's id, percent-encoded once as UTF-8; it may hold slashes, raw or as %2F, "
-            f"and has at most {MAX_ID_BYTES} bytes, no control characters and no '.' or '..' "
-            "between slashes."
-        ),
-        examples=["hr/差旅报销制度.md"],
+    WithJsonSchema(
+        {
+            "type": "string",
+            "minLength": 1,
+            "maxLength": MAX_ID_BYTES,
+            "description": (
+                "The document's id; in a path percent-encoded once as UTF-8, its slashes raw or as "
+                f"%2F. At most {MAX_ID_BYTES} bytes, no control characters, no outer blanks, and no "
+                "'.' or '..' between slashes."
+            ),
+            "examples": ["hr/差旅报销制度.md"],
+        }
     ),
 ]
 QueryText = Annotated[
@@ -321,28 +332,40 @@ class QuestionInput(Strict):
 
 
 class SourcesEvent(BaseModel):
-    """Event `sources`: the passages found, in the order whose numbers the markers use."""
+    """The passages found, in the order whose numbers the markers use."""
 
     sources: tuple[Hit, ...]
     degraded: tuple[Degraded, ...]
 
 
 class TokenEvent(BaseModel):
-    """Event `token`: the next piece of the answer's text."""
+    """The next piece of the answer's text."""
 
     text: str
 
 
 class CitationsEvent(BaseModel):
-    """Event `citations`: the checked citations."""
+    """The sources that the answer's markers point at."""
 
     citations: tuple[Citation, ...]
 
 
 class ErrorEvent(Problem):
-    """Event `error`: a problem document; `answer` holds what came until then."""
+    """Why the answer broke off; `answer` holds what came until then."""
 
     answer: Answer | None = None
+
+
+# The data of each server-sent event, by its name, in the order in which they come.
+EVENTS: Mapping[str, Any] = MappingProxyType(
+    {
+        "sources": SourcesEvent,
+        "token": TokenEvent,
+        "citations": CitationsEvent,
+        "done": Answer,
+        "error": ErrorEvent,
+    }
+)
 
 
 # Health --------------------------------------------------------------------------------------------

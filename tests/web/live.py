@@ -49,7 +49,7 @@ class Live:
         return int(head.split()[1]), head, body
 
     def log_lines(self) -> list[dict[str, object]]:
-        return [json.loads(line) for line in self.log.read_text().splitlines() if line[:1] == "{"]
+        return [json.loads(line) for line in self.log.read_text().split("\n") if line[:1] == "{"]
 
 
 @contextmanager

@@ -25,7 +25,7 @@ from server.models.weights import SHAPE_FILES, is_whole
 # 61.8, 69.5 and 70.5 are the C-MTEB retrieval scores of bge-small, -base and -large-zh-v1.5: base is
 # within a point of large at a third of its size and time. The reranker is the smallest of its family.
 DEFAULT_MODELS = ("BAAI/bge-base-zh-v1.5", "BAAI/bge-reranker-base")
-ATTEMPTS = 6
+ATTEMPTS = 6  # in a row without a byte
 SPARE_BYTES = 100_000_000  # left free on the disk
 
 _ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
@@ -72,8 +72,8 @@ def fetch(
 ) -> Fetched:
     """Bring a model's files up to date in ``models_folder/model``; those that are right are kept.
 
-    Small files come first, so that a folder with weights is whole. ``pause``: seconds before the first
-    of the retries, doubled each time. Raises InvalidInput for a name that is none, ModelUnavailable.
+    Small files come first, so that a folder with weights is whole. ``pause``: seconds before a retry,
+    doubled each time that nothing comes. Raises InvalidInput for a name that is none, ModelUnavailable.
     """
     report = progress or _no_report
     if not _ID.fullmatch(model):
@@ -192,13 +192,20 @@ def _is_right(path: Path, file: RemoteFile) -> bool:
 
 
 def _check_room(folder: Path, missing: Sequence[RemoteFile]) -> None:
-    needed = sum(file.size for file in missing)
+    parts = [_part(folder, file) for file in missing]
+    there = sum(part.stat().st_size for part in parts if part.is_file())
+    needed = sum(file.size for file in missing) - there
     free = shutil.disk_usage(folder).free
     if missing and needed + SPARE_BYTES > free:
         raise ModelUnavailable(
             f"{folder} has room for {free / 1e9:,.1f} GB and {needed / 1e9:,.1f} GB are to come; make "
             "room, or name another folder with TANYUAN_MODELS."
         )
+
+
+def _part(folder: Path, file: RemoteFile) -> Path:
+    """Where a file grows; the digest in its name keeps two versions apart."""
+    return folder / f"{file.name}.{file.digest[:12]}.part"
 
 
 def _download(
@@ -210,28 +217,25 @@ def _download(
     pause: float,
 ) -> int:
     """Fetch one file, going on from what is there; return the bytes that came."""
-    target = folder / file.name
+    target, part = folder / file.name, _part(folder, file)
     target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(f"{target.name}.{file.digest[:12]}.part")
-    came, wrong = 0, 0
-    for attempt in range(ATTEMPTS):
-        try:
-            came += _append(client, url, part, file, progress)
-            failure = "the connection ended early"
-        except httpx.HTTPError as error:
-            failure = str(error) or type(error).__name__
+    downloaded, wrong, in_vain = 0, 0, 0
+    while in_vain < ATTEMPTS:
+        came, failure = _append(client, url, part, file, progress)
+        downloaded += came
         if part.is_file() and part.stat().st_size >= file.size:
             if _is_right(part, file):
                 part.replace(target)
-                return came
-            # Perhaps the part on disk was damaged; once more from nothing tells.
+                return downloaded
+            # Perhaps what was there before was damaged; once more from nothing tells.
             part.unlink()
-            wrong += 1
             failure = f"its checksum is not the stated {file.digest[:12]}…"
+            wrong += 1
             if wrong == 2:
                 break
-        elif attempt < ATTEMPTS - 1:
-            time.sleep(pause * 2**attempt)
+            continue
+        in_vain = 0 if came else in_vain + 1
+        time.sleep(pause * 2**in_vain)
     raise ModelUnavailable(
         f"{file.name} could not be fetched from {client.base_url}: {failure}. Run the command again: it "
         "goes on where it stopped."
@@ -240,27 +244,35 @@ def _download(
 
 def _append(
     client: httpx.Client, url: str, part: Path, file: RemoteFile, progress: Progress
-) -> int:
-    """Write what is still missing of a file behind what is there; return the bytes that came."""
+) -> tuple[int, str]:
+    """Write what is still missing of a file behind what is there.
+
+    Returns the bytes that came and why no more did.
+    """
     there = part.stat().st_size if part.is_file() else 0
-    if there >= file.size and part.is_file():
-        return 0
+    if part.is_file() and there >= file.size:
+        return 0, ""
     # Without compression, so that byte positions are those of the file.
     headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={there}-"} if there else {})
     came = 0
-    with client.stream("GET", url, headers=headers) as response:
-        if response.status_code >= 500 or response.status_code == 429:
-            raise httpx.HTTPError(f"status {response.status_code}")
-        _check(response, f"file {file.name}")
-        if response.status_code == 200:  # the server knows no ranges: from the start
-            there = 0
-        with part.open("r+b" if part.is_file() else "wb") as stream:
-            stream.truncate(there)
-            stream.seek(there)
-            for block in response.iter_raw(1 << 20):
-                came += len(block)
-                if there + came > file.size:
-                    raise httpx.HTTPError("more bytes came than stated")
-                stream.write(block)
-                progress(file.name, there + came, file.size)
-    return came
+    try:
+        with client.stream("GET", url, headers=headers) as response:
+            if response.status_code >= 500 or response.status_code == 429:
+                return 0, f"status {response.status_code}"
+            _check(response, f"file {file.name}")
+            if response.status_code == 200:  # the server knows no ranges: from the start
+                there = 0
+            with part.open("r+b" if part.is_file() else "wb") as stream:
+                stream.truncate(there)
+                stream.seek(there)
+                for (
+                    block
+                ) in response.iter_raw():  # a fixed size would hold bytes back and lose them
+                    if there + came + len(block) > file.size:
+                        return came, "more bytes came than stated"
+                    came += len(block)
+                    stream.write(block)
+                    progress(file.name, there + came, file.size)
+    except httpx.HTTPError as error:
+        return came, str(error) or type(error).__name__
+    return came, "the connection ended early"

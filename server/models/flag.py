@@ -6,7 +6,6 @@ instead of 8), print progress bars, and change the tokenizer's settings while ot
 which was measured to give wrong vectors. Tests hold our values to theirs.
 """
 
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 
 from server.errors import ModelUnavailable
-from server.models.weights import read_json
+from server.models.weights import read_json, stay_offline
 from server.texts import clean_text
 
 # Padded tokens a batch. On a CPU larger batches are no faster and keep other callers waiting.
@@ -101,8 +100,7 @@ def load(
     **options: Any,
 ) -> Loaded:
     """Load a model: 5 to 12 s for the library, then the weights. Raises ``error``."""
-    # Read by huggingface_hub when imported: no look at the hub, whatever the library would like.
-    os.environ["HF_HUB_OFFLINE"] = "1"
+    stay_offline()
     try:
         import FlagEmbedding  # noqa: PLC0415 - some seconds and 1 GB
         import torch  # noqa: PLC0415

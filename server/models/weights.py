@@ -7,6 +7,7 @@ A model is named by its folder (``/models/bge``, ``./bge``, ``~/bge``) or by its
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -83,6 +84,11 @@ def read_json(file: Path) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
+def stay_offline() -> None:
+    """Keep huggingface_hub, which reads this when it is imported, from ever asking the hub."""
+    os.environ["HF_HUB_OFFLINE"] = "1"
+
+
 def _deciding_files(folder: Path) -> Iterator[Path]:
     yield from weight_files(folder)
     yield from (folder / name for name in SHAPE_FILES if (folder / name).is_file())
@@ -90,6 +96,7 @@ def _deciding_files(folder: Path) -> Iterator[Path]:
 
 def _cached(model: str) -> Path | None:
     """The newest snapshot in the hub's cache (HF_HOME, HF_HUB_CACHE), which its own library finds."""
+    stay_offline()
     try:
         from huggingface_hub import try_to_load_from_cache  # noqa: PLC0415 - comes with an extra
         from huggingface_hub.errors import HFValidationError  # noqa: PLC0415

@@ -1,5 +1,6 @@
 import json
 import shutil
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -162,6 +163,21 @@ def test_a_forked_child_embeds_although_the_parent_did(bge: BgeEmbedder) -> None
     assert query == pytest.approx(expected[0], abs=1e-5)
     assert documents == pytest.approx(expected[1], abs=1e-5)
     assert bge.embed_query("差旅") == pytest.approx(expected[0], abs=1e-5)
+
+
+def test_loading_asks_no_network(folder: Path) -> None:
+    def load() -> list[str]:
+        calls: list[str] = []
+
+        def watch(event: str, arguments: tuple[object, ...]) -> None:
+            if event in {"socket.connect", "socket.getaddrinfo"}:
+                calls.append(f"{event} {arguments}")
+
+        sys.addaudithook(watch)  # can't be removed, so in a child
+        BgeEmbedder(folder).warm_up()
+        return calls
+
+    assert in_child(load) == []
 
 
 def test_construction_reads_no_weights(tmp_path: Path, folder: Path) -> None:

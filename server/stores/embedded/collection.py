@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import logging
 import os
 import shutil
 import sqlite3
@@ -33,13 +32,12 @@ from server.stores.contract import (
     Written,
 )
 from server.stores.embedded import rows
+from server.stores.embedded.changes import Change
 from server.stores.embedded.database import Database, vendor_errors
-from server.stores.embedded.filters import text_query
 from server.stores.embedded.locks import WriteLock
-from server.stores.embedded.text_index import TextIndex, TextIndexDamaged
+from server.stores.embedded.text_follower import TextFollower, text_folder
+from server.stores.embedded.text_index import TextIndex
 from server.stores.embedded.vector_index import VectorIndex
-
-_log = logging.getLogger(__name__)
 
 _RESERVE = 16 * 1024 * 1024  # bytes left free on the disk, for deletes and the text index's merges
 _SCAN_CHARS = 4_000_000
@@ -64,21 +62,21 @@ class OpenCollection:
         self.lock = WriteLock(folder, timeout=lock_timeout)
         self._database = Database(folder / "collection.db")
         self._opening = threading.Lock()
-        self._text: tuple[str, TextIndex] | None = None
+        self._text = TextFollower(folder, self._database, self.lock, lambda: not self.gone)
         self._vectors: VectorIndex | None = None
 
     @staticmethod
     def create(folder: Path, *, recipe: Recipe, description: str) -> None:
         """Make the folder of an empty collection with its first generation."""
         folder.mkdir()
-        text_folder = _text_folder(1, 1)
-        TextIndex.create(folder / text_folder)
+        text = text_folder(1, 1)
+        TextIndex.create(folder / text)
         database = Database.create(folder / "collection.db")
         with contextlib.closing(database), database.writing() as connection:
             connection.execute("INSERT INTO state VALUES (1, ?, 1, 0, 0)", (description,))
             connection.execute(
                 "INSERT INTO generations VALUES (1, ?, ?, 0)",
-                (json.dumps(recipe.as_json()), text_folder),
+                (json.dumps(recipe.as_json()), text),
             )
         sync_folder(folder)
 
@@ -149,13 +147,13 @@ class OpenCollection:
                     with self._database.writing() as connection:
                         state = rows.read_state(connection)
                         check_writes(writes, state.recipe.dimensions)
-                        change = rows.Change(connection, state)
+                        change = Change(connection, state)
                         results: list[Written | TanyuanError] = [
                             change.put(write) for write in writes
                         ]
                         change.finish()
                     stored = True
-                    self._follow()
+                    self._text.follow()
             except StoreFull as error:
                 if stored:
                     error = StoreFull(f"Stored, but search can't see it yet. {error.message}")
@@ -165,10 +163,10 @@ class OpenCollection:
     def delete(self, document_id: str, if_revision: int | None) -> Deleted:
         with self.writing(), vendor_errors(self.folder):
             with self._database.writing() as connection:
-                change = rows.Change(connection, rows.read_state(connection))
+                change = Change(connection, rows.read_state(connection))
                 deleted = change.delete(document_id, if_revision)
                 change.finish()
-            self._follow()
+            self._text.follow()
         return deleted
 
     def refresh(self) -> None:
@@ -176,7 +174,7 @@ class OpenCollection:
         state = self._state()
         if state.text_sequence < state.sequence:
             with self.writing():
-                self._follow()
+                self._text.follow()
 
     def search(self, request: LegsRequest) -> Legs:
         state = self._state()
@@ -185,7 +183,7 @@ class OpenCollection:
         bm25 = vector = None
         if request.text is not None:
             try:
-                bm25 = self._search_text(state, request)
+                bm25 = self._search_text(request)
             except StoreUnavailable as error:
                 errors["bm25"] = error
         if request.vector is not None:
@@ -196,6 +194,8 @@ class OpenCollection:
                     vector = self._search_vectors(state, request, request.vector)
                 except StoreUnavailable as error:
                     errors["vector"] = error
+        if errors and self.gone:
+            raise CollectionNotFound(f"There is no collection {self.name}.")
         return Legs(bm25=bm25, vector=vector, errors=errors)
 
     def _state(self) -> rows.State:
@@ -220,116 +220,11 @@ class OpenCollection:
                 f"{needed >> 20} MB. Free space and try again."
             )
 
-    # The text index.
-
-    def _search_text(self, state: rows.State, request: LegsRequest) -> Leg:
+    def _search_text(self, request: LegsRequest) -> Leg:
         with vendor_errors(self.folder):
             started = time.perf_counter()
-            if self._text is None or state.text_sequence < state.sequence:
-                self._follow_if_free()
-                state = self._state()
-            try:
-                hits, total = self._ask_text(state, request)
-            except TextIndexDamaged as damage:
-                with self.writing():
-                    self._rebuild_text(damage, seen=state.text_folder)
-                try:
-                    hits, total = self._ask_text(self._state(), request)
-                except TextIndexDamaged as again:
-                    raise self._unusable(again) from again
+            hits, total = self._text.search(request)
         return Leg(hits=tuple(hits), total=total, took_ms=_since(started))
-
-    def _ask_text(
-        self, state: rows.State, request: LegsRequest
-    ) -> tuple[list[tuple[str, float]], int]:
-        text = self._text_index(state)
-        with self._database.reading() as connection:
-            condition = None
-            if request.filter is not None:
-                condition = text_query(request.filter, text.schema, connection)
-            return text.search(
-                request.text or (),
-                condition,
-                request.k,
-                lambda numbers: rows.chunk_ids(connection, numbers),
-            )
-
-    def _text_index(self, state: rows.State) -> TextIndex:
-        """The index as of ``state``. Raises TextIndexDamaged."""
-        with self._opening:
-            if self._text is None or self._text[0] != state.text_folder:
-                self._text = (state.text_folder, TextIndex(self.folder / state.text_folder))
-            text = self._text[1]
-        text.show(state.text_sequence)
-        return text
-
-    def _follow(self) -> None:
-        """Bring the text index up to the database. The caller holds the write lock."""
-        try:
-            self._apply_since()
-        except TextIndexDamaged as damage:
-            self._rebuild_text(damage)
-
-    def _follow_if_free(self) -> None:
-        """The same for what a killed writer left, unless a writer is at it now."""
-        with self.lock.tried() as free:
-            if free and not self.gone:
-                try:
-                    self._follow()
-                except (StoreUnavailable, OSError) as error:
-                    _log.warning("Collection %s: the text index lags: %s", self.name, error)
-
-    def _apply_since(self) -> None:
-        with self._database.reading() as connection:
-            state = rows.read_state(connection)
-            text = self._text_index(state)
-            behind = state.text_sequence < state.sequence
-            if behind:
-                since = (connection, state.generation, state.text_sequence)
-                text.apply(
-                    state.text_sequence, rows.removed_since(*since), rows.added_since(*since)
-                )
-            expected = rows.count_chunks(connection, state.generation)
-        if behind:
-            with self._database.writing(durable=False) as connection:  # if lost, it is done again
-                connection.execute(
-                    "UPDATE generations SET text_sequence = ? WHERE id = ?",
-                    (state.sequence, state.generation),
-                )
-            text.show(state.sequence)
-        if text.chunks != expected:
-            raise TextIndexDamaged(f"{text.chunks} chunks instead of {expected}")
-
-    def _rebuild_text(self, damage: TextIndexDamaged, *, seen: str | None = None) -> None:
-        """Make a new text index from the database. The caller holds the write lock.
-
-        ``seen``: the folder that was found damaged without the lock; nothing is done when another
-        process has mended it since.
-        """
-        with self._database.reading() as connection:
-            state = rows.read_state(connection)
-            if seen not in {None, state.text_folder}:
-                return
-            _log.warning("Collection %s: building its text index anew: %s", self.name, damage)
-            number = int(state.text_folder.rpartition("-")[2])
-            folder = _text_folder(state.generation, number + 1)
-            shutil.rmtree(self.folder / folder, ignore_errors=True)  # left by one that was killed
-            try:
-                text = TextIndex.create(self.folder / folder)
-                text.apply(0, (), rows.added_since(connection, state.generation, 0))
-            except TextIndexDamaged as again:
-                raise self._unusable(again) from again
-        with self._database.writing() as connection:
-            connection.execute(
-                "UPDATE generations SET text_folder = ?, text_sequence = ? WHERE id = ?",
-                (folder, state.sequence, state.generation),
-            )
-        shutil.rmtree(self.folder / state.text_folder, ignore_errors=True)
-
-    def _unusable(self, damage: TextIndexDamaged) -> StoreUnavailable:
-        return StoreUnavailable(f"Collection {self.name}: its text index fails: {damage}")
-
-    # The vectors.
 
     def _search_vectors(self, state: rows.State, request: LegsRequest, vector: Vector) -> Leg:
         with vendor_errors(self.folder):
@@ -347,10 +242,6 @@ class OpenCollection:
                     lambda numbers: rows.chunk_ids(connection, numbers),
                 )
         return Leg(hits=tuple(hits), total=len(hits), took_ms=_since(started))
-
-
-def _text_folder(generation: int, number: int) -> str:
-    return f"generations/{generation:06}/text-{number}"
 
 
 def _since(started: float) -> float:

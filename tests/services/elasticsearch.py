@@ -267,7 +267,7 @@ def own_node(
 
     For tests that stop or kill it; others share one by ``server``. It ends with this process.
     """
-    work = Path(tempfile.mkdtemp(prefix="tanyuan-es-")) if folder is None else folder
+    work = folder or Path(tempfile.mkdtemp(prefix="tanyuan-es-", dir=_work_place()))
     home = provision(cache_folder(), version)
     node = Node(
         version=version, home=home, folder=work, heap_mb=heap_mb, settings=dict(settings or {})
@@ -279,6 +279,13 @@ def own_node(
         node.kill() if folder is None else node.stop()
         if folder is None:
             shutil.rmtree(work, ignore_errors=True)
+
+
+def _work_place() -> Path | None:
+    """Memory where there is enough: creating indices waits for the disk many times otherwise."""
+    memory = Path("/dev/shm")
+    roomy = memory.is_dir() and shutil.disk_usage(memory).free > 2 * 1024**3
+    return memory if roomy and os.access(memory, os.W_OK) else None
 
 
 def docker_answers() -> bool:

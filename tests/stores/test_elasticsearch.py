@@ -39,3 +39,15 @@ class TestBm25(contract.Bm25Contract):
 
 class TestVectors(contract.VectorContract):
     pass
+
+
+class TestFilters(contract.FilterContract):
+    pass
+
+
+class TestIdentifiers(contract.IdentifierContract):
+    pass
+
+
+class TestConcurrency(contract.ConcurrencyContract):
+    pass

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -53,7 +54,7 @@ class Client(Elasticsearch):
     def addresses(self) -> str:
         """The nodes' addresses for people; they hold no credentials."""
         nodes = self.transport.node_pool.all()
-        return ", ".join(f"{node.base_url}" for node in nodes)
+        return ", ".join(sorted(node.base_url for node in nodes))
 
 
 def connect(
@@ -86,6 +87,8 @@ def connect(
     if ca_file:
         if not any(host.startswith("https:") for host in hosts):
             raise ConfigurationError("TANYUAN_ELASTICSEARCH_CA is set, but the URL is not https.")
+        if not Path(ca_file).is_file():
+            raise ConfigurationError(f"TANYUAN_ELASTICSEARCH_CA names no file: {ca_file}")
         options["ca_certs"] = ca_file
     try:
         return Client(

@@ -7,7 +7,6 @@ that ends in a number; for chunks that number is the generation.
 import json
 import re
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
@@ -138,13 +137,17 @@ def create(
     if strays:
         client.indices.delete(index=sorted(strays), ignore_unavailable=True)
     meta = {"description": description}
-    with suppress(AlreadyExists):
+    taken_over = False
+    try:
         _create(client, names.documents, {**mapping("documents"), "_meta": meta}, settings)
+    except AlreadyExists:
+        taken_over = True
     try:
         _create(client, names.chunks, chunks_mapping(recipe), settings)
     except AlreadyExists:
         raise taken from None
-    describe(client, names, description)
+    if taken_over:
+        describe(client, names, description)
 
 
 def _create(

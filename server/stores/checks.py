@@ -1,13 +1,14 @@
 """What every store refuses before it writes or searches, so that all refuse alike."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from server.documents import TEXT_FIELDS, IndexedChunk, Vector
 from server.errors import InvalidInput, PageTooDeep
 from server.stores.contract import MAX_DEPTH, LegsRequest, Write
+from server.stores.filters import All, Any, Exists, Filter, Not, Range, Terms
 
 _LENGTH_TOLERANCE = 1e-3  # of a float32 vector that was divided by its own length
 
@@ -87,8 +88,40 @@ def check_request(request: LegsRequest, dimensions: int) -> None:
             )
         if not (math.isfinite(clause.weight) and clause.weight >= 0):
             raise InvalidInput("A clause's weight must be a number from 0.", field="weight")
+        for term in clause.terms:
+            _check_unicode(term, field="query")
+    if request.filter is not None:
+        for text in _strings(request.filter):
+            _check_unicode(text, field="filters")
     if request.vector is not None and dimensions:
         check_vector(request.vector, dimensions, field="vector")
+
+
+def _check_unicode(text: str, *, field: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidInput(
+            f"{field} holds a lone surrogate; remove it and send the request again.", field=field
+        ) from error
+
+
+def _strings(condition: Filter) -> Iterator[str]:
+    """The keys and the strings that a filter names."""
+    match condition:
+        case Not(inner):
+            yield from _strings(inner)
+        case All(parts) | Any(parts):
+            for part in parts:
+                yield from _strings(part)
+        case Exists(key):
+            yield key
+        case Terms(key, values):
+            yield key
+            yield from (value for value in values if isinstance(value, str))
+        case Range(key=key, gte=gte, gt=gt, lte=lte, lt=lt):
+            yield key
+            yield from (bound for bound in (gte, gt, lte, lt) if isinstance(bound, str))
 
 
 def no_vectors(collection: str) -> InvalidInput:

@@ -4,8 +4,12 @@ from collections.abc import Iterator
 
 import pytest
 
+from server.errors import InvalidInput
+from server.stores.contract import LegsRequest, TextClause
 from server.stores.embedded.store import EmbeddedStore
+from server.stores.filters import Range, Terms
 from tests.stores import contract
+from tests.stores.builders import bm25_ids, words, write
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +28,32 @@ class TestDocuments(contract.DocumentContract):
 
 
 class TestBm25(contract.Bm25Contract):
-    pass
+    def test_a_chunk_without_a_field_counts_as_one_of_no_length(
+        self, store: EmbeddedStore, collection: str
+    ) -> None:
+        """Where Lucene leaves such chunks out of the field's count and average (DECISIONS.md)."""
+        corpus = [
+            write("a", "red", title="travel costs"),
+            write("b", "red", title="travel"),
+            write("c", "red"),
+            write("d", "red"),
+        ]
+        self.put(store, collection, *corpus)
+        clauses = (TextClause(field="title_words", terms=("travel",)),)
+        leg = store.search(collection, LegsRequest(text=clauses)).bm25
+        assert leg is not None
+        assert dict(leg.hits) == pytest.approx(self.expected(corpus, clauses), rel=1e-5)
+
+    def test_lone_surrogates_are_refused(self, store: EmbeddedStore, collection: str) -> None:
+        self.put(store, collection, write("a", "red"))
+        for request in (
+            LegsRequest(text=words("\ud800")),
+            LegsRequest(text=words("red"), filter=Terms("acl", ("\udfff",))),
+            LegsRequest(text=words("red"), filter=Range(key="acl", gte="\udfff")),
+        ):
+            with pytest.raises(InvalidInput, match="surrogate"):
+                store.search(collection, request)
+        assert bm25_ids(store, collection, "red") == ["a:0"]
 
 
 class TestVectors(contract.VectorContract):

@@ -139,7 +139,6 @@ class OpenCollection:
         return self._read(lambda c, generation: rows.passages(c, generation, chunk_ids))
 
     def write(self, writes: Sequence[Write]) -> list[Written | TanyuanError]:
-        stored = False
         with self.writing():
             try:
                 with vendor_errors(self.folder):
@@ -152,28 +151,25 @@ class OpenCollection:
                             change.put(write) for write in writes
                         ]
                         change.finish()
-                    stored = True
-                    self._text.follow()
+                self._follow()
             except StoreFull as error:
-                if stored:
-                    error = StoreFull(f"Stored, but search can't see it yet. {error.message}")
                 return [error] * len(writes)
         return results
 
     def delete(self, document_id: str, if_revision: int | None) -> Deleted:
-        with self.writing(), vendor_errors(self.folder):
-            with self._database.writing() as connection:
+        with self.writing():
+            with vendor_errors(self.folder), self._database.writing() as connection:
                 change = Change(connection, rows.read_state(connection))
                 deleted = change.delete(document_id, if_revision)
                 change.finish()
-            self._text.follow()
+            self._follow()
         return deleted
 
     def refresh(self) -> None:
         """Bring the text index up to every acknowledged write."""
         state = self._state()
         if state.text_sequence < state.sequence:
-            with self.writing():
+            with self.writing(), vendor_errors(self.folder):
                 self._text.follow()
 
     def search(self, request: LegsRequest) -> Legs:
@@ -207,6 +203,16 @@ class OpenCollection:
         with self._database.reading() as connection:
             [generation] = connection.execute("SELECT generation FROM state").fetchone()
             return query(connection, generation)
+
+    def _follow(self) -> None:
+        """Bring the text index up to a change that is stored by now."""
+        try:
+            with vendor_errors(self.folder):
+                self._text.follow()
+        except StoreFull as error:
+            raise StoreFull(
+                f"The change is stored, but search can't see it yet. {error.message}"
+            ) from error
 
     def _require_room(self, writes: Sequence[Write]) -> None:
         """Refuse before the disk is full: what is acknowledged must also reach the text index."""

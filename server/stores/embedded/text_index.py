@@ -5,6 +5,7 @@ Like Lucene it counts documents that are deleted but not yet merged away. Unlike
 field, all chunks and not only those that have a term in it (DECISIONS.md).
 """
 
+import errno
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -43,11 +44,11 @@ class TextEntry:
 def _damage_named() -> Iterator[None]:
     try:
         yield
-    except OSError:
-        raise  # the disk: full, read-only, no permission
-    except (ValueError, RuntimeError, TypeError) as error:
-        if "os error 28" in str(error) or "No space left" in str(error):
-            raise OSError(28, f"text index: {error}") from error
+    except (OSError, UnicodeEncodeError):
+        raise  # the disk (full, read-only, no permission), or a text that is no Unicode
+    except (ValueError, RuntimeError) as error:
+        if "StorageFull" in str(error) or "No space left" in str(error):
+            raise OSError(errno.ENOSPC, f"the text index: {error}") from error
         raise TextIndexDamaged(str(error)) from error
     except BaseException as error:
         # A panic of the library's comes as a class of its own that can't be imported.
@@ -161,10 +162,10 @@ class TextIndex:
 
         ``names`` gives the chunk ids of chunk numbers; a hit without one is left out.
         """
+        query = self._query(clauses, condition)
+        if query is None:
+            return [], 0
         with _damage_named():
-            query = self._query(clauses, condition)
-            if query is None:
-                return [], 0
             searcher = self._searcher
             limit = k + _MARGIN
             while True:

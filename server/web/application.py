@@ -36,6 +36,8 @@ CONTENT_SECURITY_POLICY = (
 DRAIN_BYTES = 96 * 1024 * 1024
 DRAIN_SECONDS = 10.0
 
+NOBODY = Caller(name="", role="reader", groups=frozenset())
+
 _PIECE = 64 * 1024
 _log = logging.getLogger("server.access")
 
@@ -65,7 +67,7 @@ def build(services: Services) -> Flask:
             methods=[operation.method],
             provide_automatic_options=False,
         )
-    app.register_blueprint(docs.blueprint(openapi.document(OPERATIONS)))
+    app.register_blueprint(docs.blueprint(lambda: openapi.document(OPERATIONS)))
     app.register_blueprint(page_blueprint())
     return app
 
@@ -89,9 +91,6 @@ def _begin() -> None:
     g.caller = NOBODY
     request_id.set(accept_request_id(request.headers.get("X-Request-ID")))
     check_path(request)
-
-
-NOBODY = Caller(name="", role="reader", groups=frozenset())
 
 
 def _admit(services: Services) -> None:

@@ -1,6 +1,7 @@
 """``/openapi.json`` and a page over it that works offline (Swagger UI's files come in a wheel)."""
 
-from collections.abc import Mapping
+from collections.abc import Callable
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ _PAGE = """<!doctype html>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>Tanyuan (探源): API</title>
+<link rel="icon" href="/static/icon.svg" type="image/svg+xml">
 <link rel="stylesheet" href="/docs/css/swagger-ui.css">
 <main id="ui"></main>
 <script src="/docs/js/swagger-ui-bundle.js"></script>
@@ -31,14 +33,15 @@ _START = """SwaggerUIBundle({
 """
 
 
-def blueprint(document: Mapping[str, Any]) -> Blueprint:
-    """The two routes and the page's files."""
+def blueprint(make_document: Callable[[], dict[str, Any]]) -> Blueprint:
+    """The two routes and the page's files. The document is made when it is first asked for."""
+    document = cache(make_document)
     made = Blueprint("docs", __name__)
     folder = Path(str(files("flask_openapi3_swagger"))) / "templates" / "swagger"
 
     @made.get("/openapi.json")
     def openapi() -> Response:
-        return jsonify(document)
+        return jsonify(document())
 
     @made.get("/docs")
     def page() -> Response:

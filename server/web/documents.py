@@ -35,7 +35,7 @@ from server.web.schemas import (
 from server.web.services import Services
 
 DEFAULT_COLLECTION = "default"
-MAX_LINES = 50_000
+MAX_LINES = 20_000
 BATCH_DOCUMENTS = 64
 BATCH_CHARS = 2_000_000
 
@@ -150,7 +150,7 @@ def bulk_documents(
     counts = {"created": 0, "updated": 0, "unchanged": 0}
     failed: list[FailedLine] = []
     stream = cast(IO[bytes], lines)  # of which only readline is used
-    for batch in _batches(read_numbered(stream, max_line_bytes=services.settings.max_body)):
+    for batch in batches(read_numbered(stream, max_line_bytes=services.settings.max_body)):
         failed += [_failed(item.id, line, item.error) for line, item in batch.errors]
         documents = [document for _, document in batch.documents]
         results = services.indexer.put(collection, documents) if documents else []
@@ -180,7 +180,7 @@ OPERATIONS: tuple[Operation, ...] = (
 
 
 @dataclass(slots=True)
-class _Batch:
+class Batch:
     """Lines that are put together, so that memory stays bounded and models have enough to do."""
 
     documents: list[tuple[int, Document]] = field(default_factory=list)
@@ -201,18 +201,22 @@ class _Batch:
         )
 
 
-def _batches(numbered: Iterable[tuple[int, Document | LineError]]) -> Iterator[_Batch]:
-    batch = _Batch()
+def batches(
+    numbered: Iterable[tuple[int, Document | LineError]], *, max_lines: int = MAX_LINES
+) -> Iterator[Batch]:
+    """The lines in batches. Raises PayloadTooLarge after the batch that holds the last one allowed."""
+    batch = Batch()
     for count, (line, item) in enumerate(numbered, start=1):
-        if count > MAX_LINES:
+        if count > max_lines:
+            yield batch
             raise PayloadTooLarge(
-                f"A bulk request has at most {MAX_LINES:,} documents; those before line {line} are "
+                f"A bulk request has at most {max_lines:,} documents; those before line {line} are "
                 "in. Send the others in further requests."
             )
         batch.add(line, item)
         if batch.full:
             yield batch
-            batch = _Batch()
+            batch = Batch()
     yield batch
 
 

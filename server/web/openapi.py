@@ -133,7 +133,7 @@ def _operation(operation: Operation, schemas: _Schemas) -> Json:
     made: Json = {
         "operationId": operation.name,
         "summary": summary.rstrip("."),
-        "description": description.strip().replace("\n", " "),
+        "description": description.strip(),
         "tags": [operation.tag],
         "parameters": [
             *_path_parameters(operation, schemas),

@@ -14,11 +14,26 @@ from tests.web.live import Live, live_server
 
 
 @pytest.fixture
-def services(tmp_path: Path) -> Services:
+def make(tmp_path: Path) -> Iterator[Callable[..., Services]]:
+    """Services whose generator, if any, says a script."""
+    made: list[Services] = []
+
+    def services(*script: object) -> Services:
+        generator = ScriptedGenerator(*script) if script else None
+        folder = tmp_path / str(len(made))
+        folder.mkdir()
+        made.append(make_services(Settings(data=folder), generator=generator))
+        return made[-1]
+
+    yield services
+    for one in made:
+        one.store.close()
+
+
+@pytest.fixture
+def services(make: Callable[..., Services]) -> Services:
     """Without a key and with a generator that answers."""
-    return make_services(
-        Settings(data=tmp_path), generator=ScriptedGenerator("每晚 ", "500 元 [1]。")
-    )
+    return make("每晚 ", "500 元 [1]。")
 
 
 @pytest.fixture
@@ -31,7 +46,7 @@ def put(client: FlaskClient) -> Callable[..., None]:
     """Put a document through the API."""
 
     def send(document_id: str, text: str, *, collection: str = "default", **fields: object) -> None:
-        path = f"/v1/collections/{collection}/documents/{document_id}"
+        path = f"/v1/collections/{collection}/documents/{document_id}?refresh=true"
         response = client.put(path, json={"text": text, **fields})
         assert response.status_code in {200, 201}, response.text
 

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 import pytest
 from flask.testing import FlaskClient
 
-from server.errors import StoreUnavailable
+from server.documents import Document
+from server.errors import PayloadTooLarge, StoreUnavailable
 from server.web import documents
 from server.web.services import Services
 
@@ -57,15 +58,33 @@ def test_documents_go_in_batches(client: FlaskClient, services: Services) -> Non
     body = lines(*({"id": str(n), "text": f"第{n}篇"} for n in range(count)))
     answer = client.post(f"{BULK}?refresh=true", data=body, headers=NDJSON).json
     assert answer["indexed"] == count
-    assert sum(services.store.writes) == count
-    assert max(services.store.writes) <= documents.BATCH_DOCUMENTS
-    assert services.store.refreshes == 1
+    writes = [len(arguments[1]) for name, arguments in services.store.calls if name == "write"]
+    assert sum(writes) == count
+    assert max(writes) <= documents.BATCH_DOCUMENTS
+    found = client.get("/v1/search?q=篇&mode=bm25&size=1").json
+    assert found["total"] == count
 
 
 def test_the_number_of_lines_is_bounded(client: FlaskClient) -> None:
     body = b"x\n" * (documents.MAX_LINES + 1)
     answer = client.post(BULK, data=body, headers=NDJSON)
     assert (answer.status_code, answer.json["code"]) == (413, "payload_too_large")
+
+
+def test_lines_before_the_bound_are_handed_on() -> None:
+    numbered = [(n, Document.create(id=str(n), text="x")) for n in range(1, 12)]
+    seen = []
+    with pytest.raises(PayloadTooLarge, match="before line 11 are in"):
+        for batch in documents.batches(numbered, max_lines=10):
+            seen += [line for line, _ in batch.documents]
+    assert seen == list(range(1, 11))
+
+
+def test_long_documents_make_small_batches() -> None:
+    text = "x" * (documents.BATCH_CHARS // 2)
+    numbered = [(n, Document.create(id=str(n), text=text)) for n in range(1, 6)]
+    sizes = [len(batch.documents) for batch in documents.batches(numbered)]
+    assert sizes == [2, 2, 1]
 
 
 def test_a_missing_collection_is_told_before_anything_is_read(client: FlaskClient) -> None:

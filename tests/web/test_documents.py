@@ -69,7 +69,9 @@ def test_slashes_may_stay_raw(client: FlaskClient) -> None:
     assert client.get(f"{DOCUMENTS}/hr/a//b.md").json["id"] == "hr/a//b.md"
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(document_id=st.text(min_size=1, max_size=40).filter(lambda text: text.isprintable()))
 def test_an_id_is_kept_or_refused_never_changed(client: FlaskClient, document_id: str) -> None:
     response = client.put(path_of(document_id), json={"text": "x"})

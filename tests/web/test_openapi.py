@@ -57,7 +57,7 @@ def test_schemathesis_finds_nothing_by_coverage(live: Live) -> None:
 
 
 def test_schemathesis_finds_nothing_by_fuzzing(live: Live) -> None:
-    phases = ("--phases", "examples,fuzzing", "--max-examples", "60")
+    phases = ("--phases", "examples,fuzzing", "--max-examples", "40")
     schemathesis(live, *phases, "--exclude-operation-id", BULK)
 
 

@@ -1,130 +1,135 @@
 // The answer panel: streams, stops, cites.
 
 import * as api from "./api.js";
-import { answerNodes, make, readable } from "./text.js";
+import { answerNodes, make, readable, settle } from "./text.js";
+import { explain } from "./texts.js";
 
 const $ = (id) => document.getElementById(id);
+const CARD_CHARS = 240;
+
+/** What the panel shows; `done` is the whole answer, `failure` an error with code and message. */
+const empty = () => ({ sources: [], text: "", done: null, failure: null, stopped: false });
 
 /** The panel; `words()` gives the page's words, `open(hit)` shows a source. */
 export function answerView(words, open) {
-  let asked = null; // the question shown: the same one is not asked twice
+  let asked = null; // the question shown: the same one is not asked twice, unless its answer broke off
   let running = null;
-  let sources = [];
-  let text = "";
-  let done = null;
+  let state = empty();
+
+  /** Numbers that a marker may name: all sources while the text grows, then those that are cited. */
+  function isCited(number) {
+    if (state.done) return state.done.citations.some((citation) => citation.number === number);
+    return number >= 1 && number <= state.sources.length;
+  }
 
   function chip(number) {
-    const hit = sources[number - 1];
-    if (!hit) return null;
-    const button = make("button", { type: "button", className: "chip", ariaLabel: words().openSource(number, hit.title) }, String(number));
-    button.dataset.number = number;
+    if (!isCited(number)) return null;
+    const hit = state.sources[number - 1];
+    const button = make("button", { type: "button", className: "chip", ariaLabel: words().openSource(number, hit.title || hit.document_id) }, String(number));
+    button.setAttribute("aria-describedby", "card");
     button.addEventListener("click", () => open(hit));
     for (const event of ["mouseenter", "focus"]) button.addEventListener(event, () => showCard(button, hit));
     for (const event of ["mouseleave", "blur"]) button.addEventListener(event, hideCard);
     return button;
   }
 
-  function showText() {
-    $("answer-text").replaceChildren(...answerNodes(text, chip));
+  function sourceView(hit, number) {
+    const link = make("button", { type: "button", className: "title" }, hit.title || hit.document_id);
+    link.addEventListener("click", () => open(hit));
+    const path = hit.headings.filter((heading) => heading !== hit.title).join(" › ");
+    return make("li", { value: number }, link, path ? make("span", { className: "path" }, path) : null);
   }
 
-  function showSources(cited) {
-    const shown = sources.map((hit, at) => ({ hit, number: at + 1 })).filter(({ number }) => !cited || cited.has(number));
-    $("answer-sources").replaceChildren(...shown.map(({ hit, number }) => {
-      const link = make("button", { type: "button", className: "title" }, hit.title || hit.document_id);
-      link.addEventListener("click", () => open(hit));
-      const path = hit.headings.filter((heading) => heading !== hit.title).join(" › ");
-      return make("li", { value: number }, link, path ? make("span", { className: "path" }, path) : null);
-    }));
+  function phase() {
+    if (state.stopped) return words().stopped;
+    if (state.done) return words().status[state.done.status] ?? "";
+    if (running) return state.text ? words().writing : words().reading;
+    return "";
   }
 
-  function showState() {
-    $("answer-state").textContent = done ? (words().status[done.status] ?? "") : running ? (text ? words().writing : words().reading) : "";
+  function show() {
+    const { sources, text, done, failure } = state;
+    settle($("answer-text"), answerNodes(text, chip));
+    if (!$("answer-text").contains(document.activeElement) && !$("answer-text").querySelector(".chip:hover")) hideCard();
+    const cited = sources.flatMap((hit, at) => (!done?.citations.length || isCited(at + 1) ? [[hit, at + 1]] : []));
+    settle($("answer-sources"), cited.map(([hit, number]) => sourceView(hit, number)));
+    $("answer-state").textContent = phase();
     $("answer").setAttribute("aria-busy", String(Boolean(running)));
     $("stop").hidden = !running;
     $("copy").hidden = Boolean(running) || !text;
     $("copy").textContent = words().copy;
     $("answer-text").classList.toggle("writing", Boolean(running));
     $("answer-text").setAttribute("aria-live", done ? "polite" : "off");
-    const context = done?.context;
-    $("answer-context").hidden = !context?.limit;
-    if (context?.limit) $("answer-context").querySelector("div").textContent = `${done.model} · ${words().contextText(context)}`;
-  }
-
-  function fail(message) {
-    $("answer-error").textContent = words().answerFailed + (message || words().network);
-    $("answer-error").hidden = false;
+    $("answer-reason").hidden = !done?.reason;
+    $("answer-reason").textContent = done?.reason ?? "";
+    $("answer-error").hidden = !failure;
+    $("answer-error").textContent = failure ? words().answerFailed + explain(failure, words()) : "";
+    $("answer-context").hidden = !done?.context.limit;
+    if (done?.context.limit) $("answer-context").querySelector("div").textContent = `${done.model} · ${words().contextText(done.context)}`;
   }
 
   function take({ event, data }) {
-    if (event === "sources") {
-      sources = data.sources;
-      showSources(null);
-    } else if (event === "token") {
-      text += data.text;
-      showText();
-    } else if (event === "done") {
-      done = data;
-      text = data.answer;
-      if (data.citations.length) showSources(new Set(data.citations.map((citation) => citation.number)));
-      showText();
-    } else if (event === "error") {
-      fail(data.detail);
-    }
-    showState();
+    if (event === "sources") state.sources = data.sources;
+    else if (event === "token") state.text += data.text;
+    else if (event === "done") [state.done, state.text] = [data, data.answer];
+    else if (event === "error") state.failure = { code: data.code, message: data.detail };
+    show();
   }
 
   async function ask(question) {
     const key = JSON.stringify(question);
+    $("answer").hidden = false;
     if (asked === key) return;
     stop();
     asked = key;
-    [sources, text, done] = [[], "", null];
+    state = empty();
     const mine = new AbortController();
     running = mine;
-    $("answer").hidden = false;
-    $("answer-error").hidden = true;
-    showText();
-    showSources(null);
-    showState();
+    show();
     try {
       for await (const event of api.answer(question, mine.signal)) {
         if (running !== mine) return;
         take(event);
       }
+      if (!state.done && !state.failure) state.failure = { code: "network", message: "" };
     } catch (error) {
-      if (running === mine && error.name !== "AbortError") fail(error.message);
-    } finally {
-      if (running === mine) {
-        running = null;
-        showState();
-      }
+      if (running !== mine) return;
+      state.failure = error;
     }
+    finish();
   }
 
-  /** Stop a running answer, keeping what came; whether there was one. */
-  function stop() {
-    if (!running) return false;
-    running.abort();
+  function finish() {
     running = null;
-    showState();
-    $("answer-state").textContent = words().stopped;
-    return true;
+    if (!state.done) asked = null;
+    show();
+  }
+
+  /** Stop a running answer, keeping what came. */
+  function stop() {
+    hideCard();
+    if (!running) return;
+    running.abort();
+    state.stopped = true;
+    finish();
   }
 
   function close() {
     stop();
-    hideCard();
-    asked = null;
     $("answer").hidden = true;
   }
 
   $("stop").addEventListener("click", stop);
   $("copy").addEventListener("click", async () => {
-    await navigator.clipboard.writeText(text);
-    $("copy").textContent = words().copied;
+    try {
+      await navigator.clipboard.writeText(state.text);
+      $("copy").textContent = words().copied;
+    } catch {
+      // No clipboard without HTTPS, or not allowed: what to copy is at least selected.
+      getSelection().selectAllChildren($("answer-text"));
+    }
   });
-  return { ask, stop, close, relabel: showState };
+  return { ask, stop, close, relabel: show };
 }
 
 function showCard(button, hit) {
@@ -133,10 +138,9 @@ function showCard(button, hit) {
   card.replaceChildren(
     make("strong", {}, hit.title || hit.document_id),
     make("span", { className: "path" }, hit.headings.join(" › ")),
-    make("p", {}, readable(points.slice(0, 240)).join("") + (points.length > 240 ? " …" : "")),
+    make("p", {}, readable(points.slice(0, CARD_CHARS)).join("") + (points.length > CARD_CHARS ? " …" : "")),
   );
   card.hidden = false;
-  button.setAttribute("aria-describedby", "card");
   const place = button.getBoundingClientRect();
   const left = Math.min(place.left, document.documentElement.clientWidth - card.offsetWidth - 12);
   const below = place.bottom + 8 + card.offsetHeight < innerHeight;

@@ -4,7 +4,7 @@ import * as api from "./api.js";
 import { answerView } from "./answer.js";
 import { openPassage } from "./passage.js";
 import { hitView } from "./results.js";
-import { TEXTS, fillTexts, firstLanguage } from "./texts.js";
+import { TEXTS, explain, fillTexts, firstLanguage } from "./texts.js";
 import { make } from "./text.js";
 
 const SIZE = 10;
@@ -50,12 +50,17 @@ function go(changes) {
 
 // Showing ----------------------------------------------------------------------------------------
 
+function showTitle() {
+  const { q } = readAddress();
+  document.title = q ? `${q} – ${words.brand}` : words.brand;
+}
+
 async function show() {
   const state = readAddress();
   $("q").value = state.q;
   document.querySelector(`input[name=mode][value=${state.mode}]`).checked = true;
   if ([...$("collection").options].some((option) => option.value === state.collection)) $("collection").value = state.collection;
-  document.title = state.q ? `${state.q} – ${words.brand}` : words.brand;
+  showTitle();
   running?.abort();
   $("error").hidden = true;
   $("welcome").hidden = Boolean(state.q);
@@ -71,8 +76,10 @@ async function show() {
 }
 
 async function runSearch(state) {
+  running?.abort();
   const mine = new AbortController();
   running = mine;
+  $("error").hidden = true;
   $("status").textContent = words.searching;
   $("results").setAttribute("aria-busy", "true");
   const began = performance.now();
@@ -100,8 +107,9 @@ function showHits(state, found, ms) {
   $("hits").start = (state.page - 1) * SIZE + 1;
   // By meaning every passage is near or far, so only a search by words has a count worth telling.
   const summary = state.mode === "bm25" ? words.found(found.total, ms) : words.best(ms);
-  $("status").textContent = found.hits.length ? summary : words.nothing(state.q);
-  if (!found.hits.length) $("hits").append(make("li", { className: "hint" }, words.nothingHint));
+  const none = state.page > 1 ? words.noMore : words.nothing(state.q);
+  $("status").textContent = found.hits.length ? summary : none;
+  if (!found.hits.length && state.page === 1) $("hits").append(make("li", { className: "hint" }, words.nothingHint));
   $("hits").append(...found.hits.map((hit) => hitView(hit, words, () => openHit(state.collection, hit))));
   showDegraded(found.degraded);
   const last = found.hits.length < SIZE || (state.page + 1) * SIZE > DEEPEST;
@@ -111,22 +119,22 @@ function showHits(state, found, ms) {
   $("page").textContent = words.page(state.page);
   $("stages").hidden = false;
   $("stages").querySelector("tbody").replaceChildren(
-    ...found.stages.map((stage) => make("tr", {}, make("th", { scope: "row" }, stage.name), make("td", {}, `${stage.took_ms.toFixed(1)} ms`))),
+    ...found.stages.map((stage) => make("tr", {}, make("th", { scope: "row" }, words.stageNames[stage.name] ?? stage.name), make("td", {}, `${stage.took_ms.toFixed(1)} ms`))),
   );
 }
 
 function showDegraded(degraded) {
   $("degraded").hidden = !degraded.length;
   const names = degraded.map((part) => words.stageNames[part.stage] ?? part.stage);
-  $("degraded").replaceChildren(words.degraded, [...new Set(names)].join(language === "zh" ? "、" : ", "));
-  $("degraded").title = degraded.map((part) => part.reason).join("\n");
+  $("degraded").querySelector("summary").textContent = words.degraded + [...new Set(names)].join(words.comma);
+  $("degraded").querySelector("ul").replaceChildren(...degraded.map((part) => make("li", {}, part.reason)));
 }
 
 function showError(error) {
   clear();
-  if (error.status === 401) return askForKey();
-  $("error").textContent = words.failed + (error.message || words.network);
+  $("error").textContent = words.failed + explain(error, words);
   $("error").hidden = false;
+  if (error.status === 401) askForKey();
 }
 
 // Passages ---------------------------------------------------------------------------------------
@@ -169,10 +177,11 @@ async function showCollections() {
 }
 
 function askForKey() {
+  $("key-wrong").hidden = !sessionStorage.getItem("key");
   if (!$("key").open) $("key").showModal();
 }
 
-$("key").addEventListener("close", () => {
+$("key").querySelector("form").addEventListener("submit", () => {
   sessionStorage.setItem("key", $("key-value").value.trim());
   $("key-value").value = "";
   showCollections();
@@ -188,7 +197,8 @@ $("q").addEventListener("compositionend", () => { setTimeout(() => { composing =
 function submit(ask) {
   const q = $("q").value.trim();
   if (composing || !q) return;
-  go({ q, ask, page: 1, mode: document.querySelector("input[name=mode]:checked").value, collection: $("collection").value || "default" });
+  const collection = $("collection").value || readAddress().collection;
+  go({ q, ask, page: 1, mode: document.querySelector("input[name=mode]:checked").value, collection });
 }
 
 $("search").addEventListener("submit", (event) => {
@@ -220,14 +230,11 @@ $("language").addEventListener("click", () => {
   localStorage.setItem("language", language);
   words = TEXTS[language];
   fillTexts(words);
+  showTitle();
   showAbout();
-  runSearchAgain();
-});
-function runSearchAgain() {
-  const state = readAddress();
-  if (state.q) runSearch(state);
   answer.relabel();
-}
+  if (readAddress().q.trim()) runSearch(readAddress());
+});
 
 document.addEventListener("keydown", (event) => {
   if (event.isComposing || event.ctrlKey || event.metaKey || document.querySelector("dialog[open]")) return;
@@ -237,6 +244,7 @@ document.addEventListener("keydown", (event) => {
     $("q").focus();
     $("q").select();
   } else if (event.key === "Escape") {
+    if (inField) event.preventDefault(); // a search field would lose its text
     answer.stop();
   } else if ((event.key === "ArrowDown" || event.key === "ArrowUp") && (!inField || event.target === $("q"))) {
     move(event);
@@ -259,8 +267,12 @@ function move(event) {
   }
 }
 
-window.addEventListener("popstate", show);
+window.addEventListener("popstate", () => {
+  $("passage").close();
+  show();
+});
 $("about").addEventListener("toggle", () => { if ($("about").open) showAbout(); });
 
 fillTexts(words);
-showCollections().then(show);
+show();
+showCollections();

@@ -2,6 +2,7 @@
 
 import * as api from "./api.js";
 import { make, marked } from "./text.js";
+import { explain } from "./texts.js";
 
 const AROUND = 20_000; // characters shown before and after the passage: a whole book would stall the page
 const $ = (id) => document.getElementById(id);
@@ -28,7 +29,7 @@ export async function openPassage(collection, hit, words) {
   } catch (error) {
     if (error.name === "AbortError") return;
     $("passage-text").replaceChildren(
-      make("p", { className: "error" }, error.message || words.network),
+      make("p", { className: "error" }, explain(error, words)),
       ...marked(passage, spans),
     );
   }

@@ -58,6 +58,18 @@ export function readable(points) {
   return shown;
 }
 
+/**
+ * Give an element these children (nodes or strings), keeping those at its front that are the same
+ * already: while an answer grows, a focused chip and a selection in it stay.
+ */
+export function settle(element, children) {
+  const nodes = children.map((child) => (typeof child === "string" ? document.createTextNode(child) : child));
+  let same = 0;
+  while (same < nodes.length && element.childNodes[same]?.isEqualNode(nodes[same])) same += 1;
+  while (element.childNodes.length > same) element.lastChild.remove();
+  element.append(...nodes.slice(same));
+}
+
 /** The window of a text of some length that holds the most marked characters, from a clause's start. */
 export function excerpt(points, spans, length = 220) {
   if (points.length <= length * 1.3) return { start: 0, end: points.length };

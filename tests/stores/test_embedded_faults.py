@@ -78,15 +78,14 @@ def writer(folder: Path, *arguments: str) -> subprocess.Popen[str]:
 
 def check_sound(store: EmbeddedStore) -> None:
     """Both indexes and the documents agree, chunk by chunk."""
+    documents = list(store.documents("c"))
     expected = sorted(
-        f"{found.document.id}:{position}"
-        for found in store.documents("c")
-        for position in range(found.chunks)
+        f"{found.document.id}:{position}" for found in documents for position in range(found.chunks)
     )
     assert sorted(bm25_ids(store, "c", "red", k=10_000)) == expected
     assert sorted(vector_ids(store, "c", unit(1), k=10_000)) == expected
     counts = store.collection("c")
-    assert counts.chunks == len(expected)
+    assert (counts.documents, counts.chunks) == (len(documents), len(expected))
 
 
 class TestKilled:

@@ -22,6 +22,7 @@ class Change:
         self._generation = state.generation
         self._sequence = state.sequence
         self._text_sequence = state.text_sequence
+        self._documents, self._chunks = state.documents, state.chunks
         self._now = datetime.now(UTC).isoformat(timespec="milliseconds")
 
     def put(self, write: Write) -> Written | RevisionConflict:
@@ -39,6 +40,8 @@ class Change:
         version = self._sequence
         for indexed in write.chunks:
             self._insert_chunk(indexed, version)
+        self._documents += 1
+        self._chunks += len(write.chunks)
         return Written(
             document_id=document.id,
             revision=revision + 1,
@@ -60,11 +63,15 @@ class Change:
         return Deleted(document_id=document_id, revision=revision + 1, chunks=chunks)
 
     def finish(self) -> None:
-        """Record the counter, and forget removals that all indexes have long followed."""
+        """Record the counter and the counts, and forget removals that all indexes have long followed."""
         horizon = min(self._text_sequence, self._sequence - _REMOVALS_KEPT)
         self._connection.execute("DELETE FROM removals WHERE sequence <= ?", (horizon,))
         self._connection.execute(
-            "UPDATE state SET sequence = ?, pruned = max(pruned, ?)", (self._sequence, horizon)
+            "UPDATE state SET sequence = ?, pruned = max(pruned, ?), documents = ?",
+            (self._sequence, horizon, self._documents),
+        )
+        self._connection.execute(
+            "UPDATE generations SET chunks = ? WHERE id = ?", (self._chunks, self._generation)
         )
 
     def _next(self) -> int:
@@ -93,7 +100,10 @@ class Change:
             ],
         )
         self._connection.execute("DELETE FROM documents WHERE version = ?", (version,))
-        return sum(generation == self._generation for generation, _, _ in rows)
+        chunks = sum(1 for generation, _, _ in rows if generation == self._generation)
+        self._documents -= 1
+        self._chunks -= chunks
+        return chunks
 
     def _insert_document(self, document: Document, revision: int) -> None:
         version = self._next()

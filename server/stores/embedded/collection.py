@@ -73,9 +73,9 @@ class OpenCollection:
         TextIndex.create(folder / text)
         database = Database.create(folder / "collection.db")
         with contextlib.closing(database), database.writing() as connection:
-            connection.execute("INSERT INTO state VALUES (1, ?, 1, 0, 0)", (description,))
+            connection.execute("INSERT INTO state VALUES (1, ?, 1, 0, 0, 0)", (description,))
             connection.execute(
-                "INSERT INTO generations VALUES (1, ?, ?, 0)",
+                "INSERT INTO generations VALUES (1, ?, ?, 0, 0)",
                 (json.dumps(recipe.as_json()), text),
             )
         sync_folder(folder)
@@ -101,16 +101,15 @@ class OpenCollection:
             connection.execute("UPDATE state SET description = ?", (description,))
 
     def described(self) -> Collection:
-        with self._database.reading() as connection:
-            state = rows.read_state(connection)
-            return Collection(
-                name=self.name,
-                description=state.description,
-                recipe=state.recipe,
-                generation=f"{state.generation:06}",
-                documents=rows.count_documents(connection),
-                chunks=rows.count_chunks(connection, state.generation),
-            )
+        state = self._state()
+        return Collection(
+            name=self.name,
+            description=state.description,
+            recipe=state.recipe,
+            generation=f"{state.generation:06}",
+            documents=state.documents,
+            chunks=state.chunks,
+        )
 
     def recipe(self) -> Recipe:
         return self._state().recipe

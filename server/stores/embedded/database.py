@@ -20,7 +20,8 @@ CREATE TABLE state (
     description TEXT NOT NULL,
     generation INTEGER NOT NULL,
     sequence INTEGER NOT NULL,
-    pruned INTEGER NOT NULL
+    pruned INTEGER NOT NULL,
+    documents INTEGER NOT NULL
 );
 CREATE TABLE documents (
     version INTEGER PRIMARY KEY,
@@ -52,7 +53,8 @@ CREATE TABLE generations (
     id INTEGER PRIMARY KEY,
     recipe TEXT NOT NULL,
     text_folder TEXT NOT NULL,
-    text_sequence INTEGER NOT NULL
+    text_sequence INTEGER NOT NULL,
+    chunks INTEGER NOT NULL
 );
 CREATE TABLE chunks (
     id INTEGER PRIMARY KEY,
@@ -65,7 +67,6 @@ CREATE TABLE chunks (
     text TEXT NOT NULL
 );
 CREATE UNIQUE INDEX chunks_by_version ON chunks (version, generation, position);
-CREATE INDEX chunks_by_generation ON chunks (generation);
 CREATE TABLE terms (
     chunk INTEGER PRIMARY KEY REFERENCES chunks ON DELETE CASCADE,
     terms TEXT NOT NULL

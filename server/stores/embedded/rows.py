@@ -22,41 +22,37 @@ class State:
     """A collection's own row and that of its live generation.
 
     ``sequence`` is the last number given out, ``text_sequence`` how far the text index follows.
+    ``documents`` and ``chunks`` are their counts.
     """
 
     description: str
     generation: int
     sequence: int
+    documents: int
     recipe: Recipe
     text_folder: str
     text_sequence: int
+    chunks: int
 
 
 def read_state(connection: sqlite3.Connection) -> State:
-    row = connection.execute(
-        "SELECT s.description, s.generation, s.sequence, g.recipe, g.text_folder, g.text_sequence "
-        "FROM state s JOIN generations g ON g.id = s.generation"
-    ).fetchone()
-    description, generation, sequence, recipe, text_folder, text_sequence = row
+    description, generation, sequence, documents, recipe, folder, text_sequence, chunks = (
+        connection.execute(
+            "SELECT s.description, s.generation, s.sequence, s.documents, "
+            "g.recipe, g.text_folder, g.text_sequence, g.chunks "
+            "FROM state s JOIN generations g ON g.id = s.generation"
+        ).fetchone()
+    )
     return State(
         description=description,
         generation=generation,
         sequence=sequence,
+        documents=documents,
         recipe=Recipe.from_json(json.loads(recipe)),
-        text_folder=text_folder,
+        text_folder=folder,
         text_sequence=text_sequence,
+        chunks=chunks,
     )
-
-
-def count_documents(connection: sqlite3.Connection) -> int:
-    return int(connection.execute("SELECT count(*) FROM documents").fetchone()[0])
-
-
-def count_chunks(connection: sqlite3.Connection, generation: int) -> int:
-    [count] = connection.execute(
-        "SELECT count(*) FROM chunks WHERE generation = ?", (generation,)
-    ).fetchone()
-    return int(count)
 
 
 def states(

@@ -111,12 +111,11 @@ class TextFollower:
                 text.apply(
                     state.text_sequence, rows.removed_since(*since), rows.added_since(*since)
                 )
-            expected = rows.count_chunks(connection, state.generation)
         if behind:
             self._note(state.text_folder, state, durable=False)  # if lost, it is done again
             text.show(state.sequence)
-        if text.chunks != expected:
-            raise TextIndexDamaged(f"{text.chunks} chunks instead of {expected}")
+        if text.chunks != state.chunks:
+            raise TextIndexDamaged(f"{text.chunks} chunks instead of {state.chunks}")
 
     def _mend(self, damage: TextIndexDamaged, *, seen: str | None = None) -> None:
         """Make a new index from the database. The caller holds the write lock.

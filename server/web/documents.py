@@ -36,7 +36,7 @@ from server.web.services import Services
 
 DEFAULT_COLLECTION = "default"
 MAX_LINES = 20_000
-BATCH_DOCUMENTS = 64
+BATCH_DOCUMENTS = 256
 BATCH_CHARS = 2_000_000
 
 _TAG = "documents"

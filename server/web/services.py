@@ -2,16 +2,13 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from server.answering.answerer import Answerer
+from server.ingest.indexer import Indexer
+from server.retrieval.searcher import Searcher
 from server.settings import Settings
 from server.stores.contract import Store
 from server.web.keys import Keys
-
-if TYPE_CHECKING:
-    from server.answering.answerer import Answerer
-    from server.ingest.indexer import Indexer
-    from server.retrieval.searcher import Searcher
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,9 +30,9 @@ class Services:
 
     settings: Settings
     store: Store
-    indexer: "Indexer"
-    searcher: "Searcher"
-    answerer: "Answerer"
+    indexer: Indexer
+    searcher: Searcher
+    answerer: Answerer
     keys: Keys
     choices: tuple[tuple[str, str, str], ...]
     components: Callable[[], Mapping[str, Component]]

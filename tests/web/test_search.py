@@ -1,20 +1,38 @@
 """Search by link and by body: what is asked reaches the pipeline, and what makes no sense doesn't."""
 
-from collections.abc import Callable
+from collections.abc import Iterator
 
 import pytest
 from flask.testing import FlaskClient
 
 from server.errors import StoreUnavailable
+from server.settings import Settings
+from server.web.application import build
 from server.web.services import Services
+from tests.web.fakes import make_services
 
 
-@pytest.fixture(autouse=True)
-def handbook(put: Callable[..., None]) -> None:
+@pytest.fixture(scope="module")
+def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
+    """One for all tests here, which only read."""
+    made = make_services(Settings(data=tmp_path_factory.mktemp("search")))
+    yield made
+    made.store.close()
+
+
+@pytest.fixture(scope="module")
+def client(services: Services) -> FlaskClient:
+    client = build(services).test_client()
+
+    def put(document_id: str, text: str, **fields: object) -> None:
+        path = f"/v1/collections/default/documents/{document_id}?refresh=true"
+        assert client.put(path, json={"text": text, **fields}).status_code == 201
+
     put("a", "住宿标准 每晚 500 元", title="差旅", metadata={"department": "hr", "year": 2024})
     put("b", "住宿标准 旧版 每晚 400 元", metadata={"department": "hr", "year": 2022})
     put("c", "设备标准 笔记本电脑", metadata={"department": ["it", "hr"], "final": True})
     put("d", "住宿登记", source="intranet/d.md")
+    return client
 
 
 def ids(response: object) -> set[str]:
@@ -192,4 +210,7 @@ def test_a_missing_collection_and_a_store_in_trouble(
     missing = client.get("/v1/search?q=x&collection=none")
     assert (missing.status_code, missing.json["code"]) == (404, "collection_not_found")
     services.store.fault = StoreUnavailable("The store is away.")
-    assert client.get("/v1/search?q=x").status_code == 503
+    try:
+        assert client.get("/v1/search?q=x").status_code == 503
+    finally:
+        services.store.fault = None

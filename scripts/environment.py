@@ -148,7 +148,7 @@ def _install(extras: tuple[str, ...]) -> None:
     _make_venv()
     # An installation that was cut short may have left half a package that looks whole.
     interrupted = previous.get("state") == "installing"
-    _write_stamp({"state": "installing", "extras": wanted})
+    _write_stamp({"state": "installing", "extras": previous.get("extras", [])})
     command = [VENV / "bin" / "uv", "pip", "install", "--python", PYTHON, "--compile-bytecode"]
     command += ["--constraints", ROOT / "constraints.txt"]
     command += ["--build-constraints", ROOT / "constraints.txt"]

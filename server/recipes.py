@@ -1,7 +1,10 @@
 """Recipe: what made a generation's terms and vectors."""
 
+from collections.abc import Set
 from dataclasses import asdict, dataclass
 from typing import Any
+
+from server.errors import RecipeMismatch
 
 MAPPING_VERSION = 1  # raise when es_mappings/ or the embedded schema changes
 
@@ -32,3 +35,26 @@ class Recipe:
         """Field → (own value, other's value), for the fields that differ."""
         mine, theirs = asdict(self), asdict(other)
         return {key: (mine[key], theirs[key]) for key in mine if mine[key] != theirs[key]}
+
+
+# What each retriever needs to be the same on both sides.
+WORDS = frozenset({"analyzer", "mapping"})
+VECTORS = frozenset({"embedder", "dimensions", "mapping"})
+EVERYTHING = WORDS | VECTORS | {"chunker"}
+
+
+def mismatch(
+    collection: str, stamped: Recipe, own: Recipe, needed: Set[str] = EVERYTHING
+) -> RecipeMismatch | None:
+    """The error that names how this process's recipe differs from the generation's in ``needed``."""
+    parts = "; ".join(
+        f"{key} {was!r}, here {now!r}"
+        for key, (was, now) in stamped.differences(own).items()
+        if key in needed
+    )
+    if not parts:
+        return None
+    return RecipeMismatch(
+        f"Collection {collection!r} was indexed by another recipe than this process has ({parts}). "
+        f"Run scripts/rebuild --collection {collection}, or start with the settings it was made with."
+    )

@@ -28,7 +28,13 @@ def search_run(
     run: Run = {}
     for query_id, text in queries:
         query = SearchQuery(
-            query=text, collection=collection, mode=mode, size=DEPTH, rerank=rerank, group=True
+            query=text,
+            collection=collection,
+            mode=mode,
+            size=DEPTH,
+            rerank=rerank,
+            group=True,
+            highlight=False,
         )
         hits = searcher.search(query, groups=None).hits
         run[query_id] = {hit.document_id: 1 / rank for rank, hit in enumerate(hits, 1)}

@@ -9,14 +9,13 @@ from server.documents import Document, check_collection
 from server.errors import (
     CollectionExists,
     CollectionNotFound,
-    RecipeMismatch,
     StoreUnavailable,
     TanyuanError,
 )
 from server.ingest.chunker import Chunker, chunker_for
 from server.ingest.derivation import Derived, Deriver
 from server.models.contract import Embedder
-from server.recipes import Recipe
+from server.recipes import Recipe, mismatch
 from server.stores.contract import Collection, Deleted, DocumentState, Store, Write
 
 
@@ -122,17 +121,9 @@ class Indexer:
         return self._store.delete(collection, document_id, if_revision=if_revision, refresh=refresh)
 
     def _check_recipe(self, collection: str) -> None:
-        stamped = self._store.recipe(collection)
-        differences = stamped.differences(self.recipe)
-        if differences:
-            parts = "; ".join(
-                f"{name} {was!r}, here {own!r}" for name, (was, own) in differences.items()
-            )
-            raise RecipeMismatch(
-                f"Collection {collection!r} was indexed by another recipe than this process has "
-                f"({parts}). Run scripts/rebuild --collection {collection}, or start with the "
-                "settings it was made with."
-            )
+        error = mismatch(collection, self._store.recipe(collection), self.recipe)
+        if error:
+            raise error
 
     def _write(
         self, collection: str, batch: Sequence[Derived], if_revision: int | None

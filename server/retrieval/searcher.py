@@ -24,7 +24,7 @@ from server.errors import (
 )
 from server.hits import Degraded, Hit, Mode, Ranker, Retrieval, Stage
 from server.models.contract import Embedder, Reranker
-from server.recipes import Recipe
+from server.recipes import VECTORS, WORDS, Recipe, mismatch
 from server.retrieval.fusion import Fusion, Ranked, fuse
 from server.retrieval.highlight import highlight
 from server.retrieval.query import Profile, text_clauses
@@ -45,7 +45,8 @@ Leg = Literal["bm25", "vector"]
 class SearchQuery:
     """A search as asked for. ``offset`` is the API's ``from``. ``fusion`` None: the profile's.
 
-    ``group``: one hit a document, its best. Raises InvalidInput or PageTooDeep.
+    ``group``: one hit a document, its best. ``highlight`` False leaves the spans out, which takes
+    most of the time of a long list. Raises InvalidInput or PageTooDeep.
     """
 
     query: str
@@ -57,6 +58,7 @@ class SearchQuery:
     fusion: Fusion | None = None
     rerank: bool = True
     group: bool = False
+    highlight: bool = True
 
     def __post_init__(self) -> None:
         check_text(self.query, field="query", max_chars=MAX_QUERY_CHARS)
@@ -160,7 +162,12 @@ class Searcher:
         ranking = Ranking(lists)
         with clock.stage("highlight"):
             hits = tuple(
-                self._hit(passages[chunk_id], analysis, ranking, more[chunk_id])
+                self._hit(
+                    passages[chunk_id],
+                    analysis if query.highlight else None,
+                    ranking,
+                    more[chunk_id],
+                )
                 for chunk_id in page
                 if chunk_id in passages  # deleted since the retrievers saw it
             )
@@ -185,9 +192,7 @@ class Searcher:
         asked: tuple[Leg, ...] = ("bm25", "vector") if query.mode == "hybrid" else (query.mode,)
         stamped = self._store.recipe(query.collection)
         failures: dict[str, TanyuanError] = {
-            leg: error
-            for leg in asked
-            if (error := mismatch(query.collection, stamped, self._recipe, leg))
+            leg: error for leg in asked if (error := _mismatch(query, stamped, self._recipe, leg))
         }
         vector: Vector | None = None
         if "vector" in asked and "vector" not in failures:
@@ -250,7 +255,7 @@ class Searcher:
         clock.degraded.extend(result.degraded)
         return sorted(result.scores.items(), key=lambda item: (-item[1], item[0]))
 
-    def _hit(self, passage: Passage, analysis: Analysis, ranking: Ranking, more: int) -> Hit:
+    def _hit(self, passage: Passage, query: Analysis | None, ranking: Ranking, more: int) -> Hit:
         chunk = passage.chunk
         scores = ranking.scores(chunk.id)
         return Hit(
@@ -266,8 +271,8 @@ class Searcher:
             score=[*scores.values()][-1],
             scores=scores,
             ranks=ranking.ranks(chunk.id),
-            highlights=highlight(chunk.text, analysis, self._analyzer),
-            title_highlights=highlight(passage.title, analysis, self._analyzer),
+            highlights=highlight(chunk.text, query, self._analyzer) if query else (),
+            title_highlights=highlight(passage.title, query, self._analyzer) if query else (),
             more=more,
         )
 
@@ -280,19 +285,10 @@ def visible(filter_: Filter | None, groups: frozenset[str] | None) -> Filter | N
     return All((allowed, filter_)) if filter_ else allowed
 
 
-def mismatch(collection: str, stamped: Recipe, own: Recipe, leg: Leg) -> RecipeMismatch | None:
-    """Why a leg can't be searched: the generation was made by another recipe than this process's."""
-    fields = {"analyzer", "mapping"} if leg == "bm25" else {"embedder", "dimensions", "mapping"}
-    differing = {key: pair for key, pair in stamped.differences(own).items() if key in fields}
+def _mismatch(query: SearchQuery, stamped: Recipe, own: Recipe, leg: Leg) -> RecipeMismatch | None:
     if leg == "vector" and not own.embedder:
         return None  # there is no embedder here at all, which is said as such
-    if not differing:
-        return None
-    parts = "; ".join(f"{key} {was!r}, here {now!r}" for key, (was, now) in differing.items())
-    return RecipeMismatch(
-        f"Collection {collection!r} was indexed by another recipe ({parts}). "
-        f"Run scripts/rebuild --collection {collection}, or start with the settings it was made with."
-    )
+    return mismatch(query.collection, stamped, own, WORDS if leg == "bm25" else VECTORS)
 
 
 def _named(legs: Legs) -> list[tuple[Leg, contract.Leg]]:

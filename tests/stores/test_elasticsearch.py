@@ -5,9 +5,11 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from server.stores.contract import LegsRequest
 from server.stores.elasticsearch.store import ElasticsearchStore
 from tests.services.elasticsearch import targets
 from tests.stores import contract
+from tests.stores.builders import RECIPE, vector_of, words, write
 
 
 @pytest.fixture(scope="module", params=targets())
@@ -39,6 +41,41 @@ class TestBm25(contract.Bm25Contract):
 
 class TestVectors(contract.VectorContract):
     pass
+
+
+class TestShards(contract.StoreContract):
+    """Several shards answer as one does."""
+
+    @pytest.fixture
+    def sharded(self, url: str) -> Iterator[ElasticsearchStore]:
+        opened = ElasticsearchStore(url, prefix=f"test-{uuid.uuid4().hex[:12]}", shards=3)
+        opened.create_collection("sharded", recipe=RECIPE)
+        yield opened
+        opened.delete_collection("sharded")
+        opened.close()
+
+    def test_several_shards_answer_as_one_does(
+        self, store: ElasticsearchStore, sharded: ElasticsearchStore, collection: str
+    ) -> None:
+        writes = [
+            write(f"d{n}", *(f"red w{n % 7} n{n} part{p}" + " filler" * (n % 5) for p in range(2)))
+            for n in range(40)
+        ]
+        self.put(store, collection, *writes)
+        self.put(sharded, "sharded", *writes)
+        for number in range(7):
+            request = LegsRequest(
+                text=words("red", f"w{number}"), vector=vector_of(f"q{number}"), k=25
+            )
+            one, three = store.search(collection, request), sharded.search("sharded", request)
+            assert one.bm25 is not None
+            assert three.bm25 is not None
+            assert three.bm25.total == one.bm25.total == 80
+            assert dict(three.bm25.hits) == pytest.approx(dict(one.bm25.hits), rel=1e-5)
+            assert [name for name, _ in three.bm25.hits] == [name for name, _ in one.bm25.hits]
+            assert one.vector is not None
+            assert three.vector is not None
+            assert dict(three.vector.hits) == pytest.approx(dict(one.vector.hits), abs=1e-5)
 
 
 class TestFilters(contract.FilterContract):

@@ -247,8 +247,13 @@ class ElasticsearchStore:
         if not searches:
             return {}
         index = Names(self._prefix, collection).chunks
-        # Shards that fail are an error, not silently fewer hits.
-        header = {"index": index, "allow_partial_search_results": False}
+        header = {
+            "index": index,
+            # Shards that fail are an error, not silently fewer hits.
+            "allow_partial_search_results": False,
+            # Statistics of all shards together; with one shard there is no extra round.
+            "search_type": "dfs_query_then_fetch",
+        }
         lines = [line for body in searches.values() for line in (header, body)]
         answers = self._client.msearch(searches=lines)["responses"]
         return {

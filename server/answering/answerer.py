@@ -15,7 +15,8 @@ from server.errors import GeneratorUnavailable, InvalidInput, TanyuanError
 from server.hits import Answer, Degraded, Mode, Stage, Status
 from server.models import contract
 from server.models.contract import Message
-from server.retrieval.searcher import MAX_QUERY_CHARS, Searcher, SearchQuery
+from server.retrieval.query import MAX_QUERY_CHARS, SearchQuery
+from server.retrieval.searcher import Searcher
 from server.stores.filters import Filter
 from server.texts import check_text
 

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from server.errors import InvalidInput
 from server.hits import Mode
-from server.retrieval.searcher import Searcher, SearchQuery
+from server.retrieval.query import SearchQuery
+from server.retrieval.searcher import Searcher
 
 Run = dict[str, dict[str, float]]
 

@@ -11,69 +11,27 @@ from server.documents import (
     PUBLIC,
     Passage,
     Vector,
-    check_collection,
     document_id_of,
     passage_text,
 )
 from server.errors import (
     EmbedderUnavailable,
-    InvalidInput,
-    PageTooDeep,
     RecipeMismatch,
     TanyuanError,
 )
-from server.hits import Degraded, Hit, Mode, Ranker, Retrieval, Stage
+from server.hits import Degraded, Hit, Ranker, Retrieval, Stage
 from server.models.contract import Embedder, Reranker
 from server.recipes import VECTORS, WORDS, Recipe, mismatch
 from server.retrieval.fusion import Fusion, Ranked, fuse
 from server.retrieval.highlight import highlight
-from server.retrieval.query import Profile, text_clauses
+from server.retrieval.query import Profile, SearchQuery, text_clauses
 from server.retrieval.ranking import Ranking
 from server.retrieval.rerank import rerank
 from server.stores import contract
-from server.stores.contract import MAX_DEPTH, Legs, LegsRequest, Store
+from server.stores.contract import Legs, LegsRequest, Store
 from server.stores.filters import All, Filter, Terms
-from server.texts import check_text
-
-MAX_QUERY_CHARS = 2_000
-MAX_SIZE = 100
 
 Leg = Literal["bm25", "vector"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SearchQuery:
-    """A search as asked for. ``offset`` is the API's ``from``. ``fusion`` None: the profile's.
-
-    ``group``: one hit a document, its best. ``highlight`` False leaves the spans out, which takes
-    most of the time of a long list. Raises InvalidInput or PageTooDeep.
-    """
-
-    query: str
-    collection: str = "default"
-    mode: Mode = "hybrid"
-    size: int = 10
-    offset: int = 0
-    filter: Filter | None = None
-    fusion: Fusion | None = None
-    rerank: bool = True
-    group: bool = False
-    highlight: bool = True
-
-    def __post_init__(self) -> None:
-        check_text(self.query, field="query", max_chars=MAX_QUERY_CHARS)
-        if not self.query.strip():
-            raise InvalidInput("The query is empty; type something to look for.", field="query")
-        check_collection(self.collection)
-        if not 1 <= self.size <= MAX_DEPTH or self.offset < 0:
-            raise InvalidInput(
-                f"size is from 1 to {MAX_DEPTH:,} and from is at least 0.", field="size"
-            )
-        if self.offset + self.size > MAX_DEPTH:
-            raise PageTooDeep(
-                f"from + size goes past {MAX_DEPTH:,} hits; narrow the search by a filter instead.",
-                field="from",
-            )
 
 
 @dataclass(frozen=True, slots=True)

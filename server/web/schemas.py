@@ -31,7 +31,7 @@ from server.documents import (
 from server.errors import InvalidInput
 from server.hits import Answer, Citation, Degraded, Hit, Mode
 from server.retrieval.fusion import Fusion, Method
-from server.retrieval.searcher import MAX_QUERY_CHARS
+from server.retrieval.query import MAX_QUERY_CHARS
 from server.stores.contract import MAX_DEPTH, Collection
 from server.texts import check_text
 from server.web.filters import MAX_FILTERS, OneFilter

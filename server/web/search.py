@@ -5,7 +5,7 @@ import logging
 from server.errors import CollectionNotFound, ModelUnavailable, PageTooDeep, RecipeMismatch
 from server.hits import Retrieval
 from server.retrieval.fusion import Fusion
-from server.retrieval.searcher import SearchQuery
+from server.retrieval.query import SearchQuery
 from server.web.filters import to_store
 from server.web.operations import Answers, Context, Operation, Reply, operation
 from server.web.schemas import FusionOptions, SearchInput, SearchParameters

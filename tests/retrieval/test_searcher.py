@@ -17,7 +17,8 @@ from server.errors import (
 from server.ingest.chunker import Chunker
 from server.ingest.indexer import Indexer
 from server.retrieval.fusion import Fusion
-from server.retrieval.searcher import Searcher, SearchQuery
+from server.retrieval.query import SearchQuery
+from server.retrieval.searcher import Searcher
 from server.stores.embedded.store import EmbeddedStore
 from server.stores.filters import Terms
 from tests.fakes import FakeEmbedder

@@ -5,7 +5,7 @@ Every script in this folder begins with it, before it imports anything that must
 
     from environment import enter
 
-    enter()  # or enter("bge"), enter("fetch"): extras of setup.cfg that the script needs
+    enter()  # or enter("bge"), enter("test"): extras of setup.cfg that the script needs
 
     from server.settings import Settings  # noqa: E402
 

@@ -4,7 +4,6 @@ from flask import Flask
 
 from server.analysis.analyzer import JiebaAnalyzer
 from server.answering.answerer import Answerer
-from server.ingest.chunker import Chunker
 from server.ingest.indexer import Indexer
 from server.models.choice import choose_embedder, choose_generator, choose_reranker
 from server.retrieval.searcher import Searcher
@@ -39,9 +38,7 @@ def open_services(settings: Settings, *, warm_up: bool = False) -> Services:
         if choice.adapter is None
     }
     store = open_store(settings)
-    # Without an embedder nothing limits a chunk, and a character is about a token.
-    chunker = Chunker(embedder.adapter.count_tokens if embedder.adapter else len)
-    indexer = Indexer(store, analyzer, embedder.adapter, chunker)
+    indexer = Indexer(store, analyzer, embedder.adapter)
     searcher = Searcher(
         store=store,
         analyzer=analyzer,

@@ -8,6 +8,7 @@ cache is shared, so that nothing is downloaded twice. Needs root, or user namesp
 """
 
 import fnmatch
+import io
 import json
 import os
 import shlex
@@ -161,7 +162,7 @@ def build(dockerfile: Path, target: str, *, context: Path, folder: Path) -> Imag
 def _stages(dockerfile: Path) -> dict[str, tuple[str, list[tuple[str, str]]]]:
     """Stage name → its base and its instructions."""
     stages: dict[str, tuple[str, list[tuple[str, str]]]] = {}
-    parser = DockerfileParser(fileobj=dockerfile.open("rb"))
+    parser = DockerfileParser(fileobj=io.BytesIO(dockerfile.read_bytes()))
     for line in parser.structure:
         instruction, value = line["instruction"], line["value"]
         if instruction == "FROM":

@@ -56,5 +56,6 @@ def mismatch(
         return None
     return RecipeMismatch(
         f"Collection {collection!r} was indexed by another recipe than this process has ({parts}). "
-        f"Run scripts/rebuild --collection {collection}, or start with the settings it was made with."
+        "Start with the settings it was made with, or index its documents into a new collection: "
+        "scripts/index_documents PATH --collection NAME."
     )

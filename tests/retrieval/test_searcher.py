@@ -205,7 +205,7 @@ def test_another_embedder_than_the_recipe_s_is_refused_for_its_leg_only(make_sea
     found = search(searcher, "住宿上限", rerank=False)
 
     assert ids(found)[0] == "travel"
-    assert "scripts/rebuild --collection default" in found.degraded[0].reason
+    assert "scripts/index_documents" in found.degraded[0].reason
     with pytest.raises(RecipeMismatch, match="other:1"):
         search(searcher, "住宿上限", mode="vector")
 

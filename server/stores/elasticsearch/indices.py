@@ -187,5 +187,5 @@ def _recipe(meta: Mapping[str, Any], collection: str) -> Recipe:
     except (KeyError, TypeError):
         raise RecipeMismatch(
             f"Collection {collection} was indexed by another version of this product, whose recipe "
-            "can't be read; rebuild it with: scripts/rebuild"
+            "can't be read; index its documents into a new collection: scripts/index_documents"
         ) from None

@@ -86,8 +86,9 @@ class TextClause:
 class LegsRequest:
     """What the two retrievers are asked, side by side, under one filter.
 
-    ``text``: clauses of the BM25 retriever, None to leave it out; no clauses match nothing. ``vector``: float32 (dimensions,)
-    of length 1 for the kNN retriever, None to leave it out. ``k``: hits wanted from each.
+    ``text``: clauses of the BM25 retriever, None to leave it out; no clauses match nothing.
+    ``vector``: float32 (dimensions,) of length 1 for the kNN retriever, None to leave it out.
+    ``k``: hits wanted from each.
     """
 
     text: tuple[TextClause, ...] | None = None

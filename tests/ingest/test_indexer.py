@@ -141,9 +141,7 @@ def test_another_recipe_is_refused_before_anything_is_written(
 ) -> None:
     indexer.put(C, [document()])
     other = Indexer(store, ANALYZER, FakeEmbedder(version="2"), Chunker(count_tokens, 64))
-    with pytest.raises(
-        RecipeMismatch, match=r"'fake:1', here 'fake:2'.*scripts/index_documents"
-    ):
+    with pytest.raises(RecipeMismatch, match=r"'fake:1', here 'fake:2'.*scripts/index_documents"):
         other.put(C, [document("b")])
     with pytest.raises(DocumentNotFound):
         store.document(C, "b")

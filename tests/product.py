@@ -81,9 +81,7 @@ class Server:
 
     def kill(self) -> None:
         """``kill -9`` of all its processes at once."""
-        with suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
+        _kill(self.process)
 
 
 @contextmanager
@@ -109,13 +107,14 @@ def serving(data: Path, *, port: int = 0, **settings: str) -> Iterator[Server]:
         _await_models(server)
         yield server
     finally:
-        process.terminate()
-        try:
-            process.wait(timeout=40)
-        finally:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.stdout.close()
+        _kill(process)  # a graceful stop would wait for endless answers
+        process.stdout.close()
+
+
+def _kill(process: "subprocess.Popen[str]") -> None:
+    with suppress(ProcessLookupError):  # gone already
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
 
 
 def _await_models(server: Server) -> None:

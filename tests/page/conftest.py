@@ -9,8 +9,10 @@ from playwright.sync_api import Browser, expect
 
 from tests.page.browser import Visit, launched
 from tests.product import Server, serving
-from tests.services.gguf_models import ENDLESS, SCRIPTED
+from tests.services.gguf_models import SCRIPTED, scripted_model
 from tests.services.ollama import OllamaServer
+
+LAYERS = 20  # so many that an answer of 4096 tokens takes seconds, and a prompt under one
 
 
 @pytest.fixture(scope="package")  # its event loop must be gone when tests of other rooms run theirs
@@ -43,15 +45,21 @@ def visit(browser: Browser) -> Iterator[Callable[..., Visit]]:
 def product(copy_of_sample: Callable[[], Path], ollama_url: str) -> Iterator[Server]:
     """The sample, real embeddings, and a model that says one sentence with two citations."""
     generator = {"generator": f"ollama:{SCRIPTED}", "ollama_host": ollama_url}
-    with serving(copy_of_sample(), **generator) as server:
+    # Few passages: the tiny models take a token for each byte of the prompt.
+    with serving(copy_of_sample(), answer_passages="3", **generator) as server:
         yield server
 
 
 @pytest.fixture
-def endless(copy_of_sample: Callable[[], Path], ollama_server: OllamaServer) -> Iterator[Server]:
-    """A model that never ends, on an Ollama that may be killed."""
-    generator = {"generator": f"ollama:{ENDLESS}", "ollama_host": ollama_server.url}
-    with serving(copy_of_sample(), embedder="none", **generator) as server:
+def endless(tmp_path: Path, ollama_server: OllamaServer) -> Iterator[Server]:
+    """Two short documents and a model that never ends, on an Ollama that may be killed."""
+    name = "tanyuan-test-page"
+    scripted_model(tmp_path, name, url=ollama_server.url, endless=True, layers=LAYERS)
+    generator = {"generator": f"ollama:{name}", "ollama_host": ollama_server.url}
+    with serving(tmp_path, embedder="none", generator_answer_tokens="4096", **generator) as server:
+        server.fill(
+            "default", travel="差旅报销标准：住宿每晚 600 元。", leave="差旅期间的年假照常计算。"
+        )
         yield server
 
 

@@ -45,13 +45,13 @@ def test_a_question_in_english_finds_chinese_documents_by_meaning(
 def test_the_mode_is_in_the_address_and_changes_the_results(visit: Open, product: Server) -> None:
     here = visit(product, "/?q=出差住酒店能花多少钱")
     expect(here.status).to_contain_text("按相关程度排列")
-    here.page.locator(".modes").get_by_text("关键词").click()
+    here.page.get_by_role("radio", name="关键词").check()
     expect(here.status).to_contain_text("找到")
     assert here.address()["mode"] == "bm25"
     here.page.locator(".why summary").first.click()
     assert here.page.locator(".why").first.get_by_text("语义向量").count() == 0
     by_words = here.titles.all_inner_texts()
-    here.page.locator(".modes").get_by_text("语义").click()
+    here.page.get_by_role("radio", name="语义").check()
     expect(here.status).to_contain_text("按相关程度排列")
     assert here.address()["mode"] == "vector"
     assert here.titles.all_inner_texts() != by_words

@@ -1,0 +1,111 @@
+"""The sample and its questions rank alike on the embedded store and on Elasticsearch.
+
+What may differ: Elasticsearch ranks its nearest neighbours by int8 vectors in a graph, and both add
+float32 scores in orders of their own, so chunks with all but equal scores may change places.
+"""
+
+import json
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from statistics import mean
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from server.analysis.analyzer import JiebaAnalyzer
+from server.documents import Vector, passage_text
+from server.ingest.indexer import Indexer
+from server.models.e5 import E5Embedder
+from server.retrieval.query import Profile, text_clauses
+from server.stores.contract import LegsRequest, Store
+from server.stores.elasticsearch.store import ElasticsearchStore
+from server.stores.embedded.store import EmbeddedStore
+from tests.product import SAMPLE
+from tests.services.elasticsearch import targets
+
+COLLECTION = "default"
+TOP = 10
+LEAST_OVERLAP = 0.95
+
+
+class Remembered:
+    """e5 with the vectors of the sample's passages known, since making them takes half a minute."""
+
+    def __init__(self, embedder: E5Embedder, vectors: Mapping[str, Vector]) -> None:
+        self.name = embedder.name
+        self.dimensions = embedder.dimensions
+        self.max_tokens = embedder.max_tokens
+        self.fingerprint = embedder.fingerprint
+        self.count_tokens = embedder.count_tokens
+        self.embed_query = embedder.embed_query
+        self.warm_up = embedder.warm_up
+        self._vectors = vectors
+
+    def embed_documents(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        return np.stack([self._vectors[text] for text in texts])
+
+
+def passages_with_vectors(store: Store) -> dict[str, Vector]:
+    """What a store holds: passages, as an embedder reads them, with their vectors.
+
+    A vector's cosines with the axes are its components.
+    """
+    recipe, size = store.recipe(COLLECTION), store.collection(COLLECTION).chunks
+    vectors: dict[str, Vector] = {}
+    for number, axis in enumerate(np.eye(recipe.dimensions, dtype=np.float32)):
+        leg = store.search(COLLECTION, LegsRequest(vector=axis, k=size)).vector
+        assert leg is not None
+        for chunk_id, component in leg.hits:
+            vectors.setdefault(chunk_id, np.zeros_like(axis))[number] = component
+    found = store.passages(COLLECTION, [*vectors])
+    assert len(found) == size
+    return {
+        passage_text(passage.title, passage.chunk.headings, passage.chunk.text): vectors[chunk_id]
+        for chunk_id, passage in found.items()
+    }
+
+
+@pytest.fixture
+def stores(
+    copy_of_sample: Callable[[], Path], elasticsearch: Callable[[str], str]
+) -> Iterator[tuple[Store, Store]]:
+    """The sample on both: what scripts/index_documents put into one, indexed again into the other."""
+    prefix = f"test-{uuid.uuid4().hex[:12]}"
+    embedded = EmbeddedStore(copy_of_sample() / "store")
+    remote = ElasticsearchStore(elasticsearch(targets()[0]), prefix=prefix)
+    embedder = Remembered(E5Embedder(), passages_with_vectors(embedded))
+    indexer = Indexer(remote, JiebaAnalyzer(), embedder)
+    assert indexer.recipe == embedded.recipe(COLLECTION)
+    indexer.ensure_collection(COLLECTION)
+    documents = [stored.document for stored in embedded.documents(COLLECTION)]
+    results = indexer.put(COLLECTION, documents, refresh=True)
+    assert {getattr(result, "status", result) for result in results} == {"created"}
+    yield embedded, remote
+    remote.delete_collection(COLLECTION)
+    remote.close()
+    embedded.close()
+
+
+def test_the_top_ten_of_each_leg_are_the_same(stores: tuple[Store, Store]) -> None:
+    analyzer, embedder, profile = JiebaAnalyzer(), E5Embedder(), Profile()
+    overlaps: dict[str, dict[str, float]] = {"bm25": {}, "vector": {}}
+    for line in (SAMPLE / "queries.jsonl").read_text(encoding="utf-8").splitlines():
+        question = json.loads(line)["text"]
+        request = LegsRequest(
+            text=text_clauses(analyzer.analyze(question), profile),
+            vector=embedder.embed_query(question),
+            k=TOP,
+        )
+        legs = [store.search(COLLECTION, request) for store in stores]
+        for name, shares in overlaps.items():
+            one, other = ({chunk_id for chunk_id, _ in getattr(leg, name).hits} for leg in legs)
+            # Both may be empty: no document holds any of the words.
+            shares[question] = len(one & other) / len(one | other) if one | other else 1.0
+    assert len(overlaps["bm25"]) == 60
+    for name, shares in overlaps.items():
+        overlap = mean(shares.values())
+        differing = {question: share for question, share in shares.items() if share < 1}
+        print(f"{name}: mean overlap of the top {TOP} {overlap:.4f}; differing: {differing}")  # noqa: T201
+        assert overlap >= LEAST_OVERLAP, differing

@@ -95,7 +95,7 @@ class Searcher:
         fusion = replace(fusion, window=max(fusion.window, query.offset + query.size))
         with clock.stage("analyze"):
             analysis = self._analyzer.analyze(query.query)
-        legs = self._retrieve(query, analysis, fusion, visible(query.filter, groups), clock)
+        legs = self._retrieve(query, analysis, fusion, visible(query.filter, groups), clock, began)
         lists: dict[Ranker, Ranked] = {name: leg.hits for name, leg in _named(legs)}
         if len(lists) == 1:
             (ranked,) = lists.values()
@@ -145,6 +145,7 @@ class Searcher:
         fusion: Fusion,
         filter_: Filter | None,
         clock: _Clock,
+        began: float,
     ) -> Legs:
         """Both lists, or the one that can be had; raises when none can."""
         asked: tuple[Leg, ...] = ("bm25", "vector") if query.mode == "hybrid" else (query.mode,)
@@ -169,6 +170,7 @@ class Searcher:
                     vector=vector,
                     filter=filter_,
                     k=fusion.window,
+                    seconds=max(0.0, self._seconds - (self._clock() - began)),
                 )
                 legs = self._store.search(query.collection, request)
             clock.stages.extend(Stage(name, leg.took_ms) for name, leg in _named(legs))

@@ -88,13 +88,15 @@ class LegsRequest:
 
     ``text``: clauses of the BM25 retriever, None to leave it out; no clauses match nothing.
     ``vector``: float32 (dimensions,) of length 1 for the kNN retriever, None to leave it out.
-    ``k``: hits wanted from each.
+    ``k``: hits wanted from each. ``seconds``: how long the caller waits for a store that is remote
+    (None: as long as the store's own time-out); past it search raises StoreTimeout.
     """
 
     text: tuple[TextClause, ...] | None = None
     vector: Vector | None = None
     filter: Filter | None = None
     k: int = 100
+    seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -29,5 +29,11 @@ def test_an_extract_is_short():
     assert all(len(line) < MAX_CHARS + 10 for line in lines)
 
 
+def test_a_table_gives_its_rows_without_the_head():
+    table = "| 城市 | 住宿上限 |\n|---|---|\n| 北京住宿 | 600 |\n| 成都 | 450 |"
+
+    assert extract("北京住宿上限", [hit(1, table)], ANALYZER) == "北京住宿 · 600 [1]"
+
+
 def test_no_sources_give_nothing():
     assert extract("住宿", [], ANALYZER) == ""

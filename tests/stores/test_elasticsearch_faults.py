@@ -442,6 +442,20 @@ class TestNode:
             node.resume()
         store.close()
 
+    def test_a_search_s_own_deadline_is_kept(self, node: Node) -> None:
+        store = ElasticsearchStore(node.url)
+        store.create_collection("late", recipe=RECIPE)
+        store.recipe("late")
+        node.pause()
+        try:
+            started = time.monotonic()
+            with pytest.raises(StoreTimeout):
+                store.search("late", LegsRequest(text=words("red"), seconds=0.5))
+            assert time.monotonic() - started < 4
+        finally:
+            node.resume()
+        store.close()
+
     def test_a_node_that_is_down_is_named_and_comes_back(self, node: Node) -> None:
         store = ElasticsearchStore(node.url, timeout=10)
         store.create_collection("down", recipe=RECIPE)

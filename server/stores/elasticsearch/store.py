@@ -61,6 +61,7 @@ class ElasticsearchStore:
         timeout: float = 30.0,
     ) -> None:
         self._prefix = indices.check_prefix(prefix)
+        self._timeout = timeout
         self._client: Client = connect(
             url, api_key=api_key, user=user, password=password, ca_file=ca_file, timeout=timeout
         )
@@ -163,12 +164,13 @@ class ElasticsearchStore:
         if request.vector is not None and not dimensions:
             errors["vector"] = no_vectors(collection)
         searches = queries.leg_searches(request, with_vector=dimensions > 0)
-        answers = self._search(collection, searches)
+        deadline = None if request.seconds is None else time.monotonic() + request.seconds
+        answers = self._search(collection, searches, deadline)
         failed = answers.get("bm25")
         if isinstance(failed, TooManyClauses):
             # Long texts as queries: as many of the terms as this node takes, room left for filters.
             limited = queries.leg_searches(request, at_most=failed.limit // 2)
-            answers |= self._search(collection, {"bm25": limited["bm25"]})
+            answers |= self._search(collection, {"bm25": limited["bm25"]}, deadline)
         legs: dict[str, Leg] = {} if request.text is None else {"bm25": Leg()}
         for name, answer in answers.items():
             if isinstance(answer, CollectionNotFound):
@@ -241,9 +243,9 @@ class ElasticsearchStore:
         ]
 
     def _search(
-        self, collection: str, searches: Mapping[str, dict[str, Any]]
+        self, collection: str, searches: Mapping[str, dict[str, Any]], deadline: float | None
     ) -> dict[str, Leg | TanyuanError]:
-        """The searches of the legs in one round trip."""
+        """The searches of the legs in one round trip; ``deadline`` by the monotonic clock."""
         if not searches:
             return {}
         index = Names(self._prefix, collection).chunks
@@ -255,7 +257,11 @@ class ElasticsearchStore:
             "search_type": "dfs_query_then_fetch",
         }
         lines = [line for body in searches.values() for line in (header, body)]
-        answers = self._client.msearch(searches=lines)["responses"]
+        client = self._client
+        if deadline is not None:
+            left = max(0.01, min(self._timeout, deadline - time.monotonic()))
+            client = client.options(request_timeout=left)
+        answers = client.msearch(searches=lines)["responses"]
         return {
             name: queries.read_leg(name, answer)
             for name, answer in zip(searches, answers, strict=True)

@@ -4,6 +4,7 @@ from flask import Flask
 
 from server.analysis.analyzer import JiebaAnalyzer
 from server.answering.answerer import Answerer
+from server.errors import StoreUnavailable
 from server.ingest.indexer import Indexer
 from server.models.choice import choose_embedder, choose_generator, choose_reranker
 from server.retrieval.searcher import Searcher
@@ -29,7 +30,8 @@ def open_services(settings: Settings, *, warm_up: bool = False) -> Services:
     Raises ConfigurationError for what a setting names and can't be had.
     """
     analyzer = JiebaAnalyzer(settings.dictionary_file)
-    embedder = choose_embedder(settings)
+    store = open_store(settings)
+    embedder = choose_embedder(settings, in_use=_embedders_in_use(store))
     reranker = choose_reranker(settings)
     generator = choose_generator(settings)
     missing: dict[str, str] = {
@@ -37,7 +39,6 @@ def open_services(settings: Settings, *, warm_up: bool = False) -> Services:
         for choice in (embedder, reranker, generator)
         if choice.adapter is None
     }
-    store = open_store(settings)
     indexer = Indexer(store, analyzer, embedder.adapter)
     searcher = Searcher(
         store=store,
@@ -77,6 +78,13 @@ def open_services(settings: Settings, *, warm_up: bool = False) -> Services:
         ),
         components=readiness.components,
     )
+
+
+def _embedders_in_use(store: Store) -> set[str]:
+    try:
+        return {collection.recipe.embedder for collection in store.collections()} - {""}
+    except StoreUnavailable:  # said by readiness and by every call; it may be back later
+        return set()
 
 
 def open_store(settings: Settings) -> Store:

@@ -57,6 +57,18 @@ def test_escape_keeps_the_query(visit: Open, product: Server) -> None:
     expect(here.box).to_have_value("年假")
 
 
+@pytest.mark.parametrize("key", ["Control+Enter", "Meta+Enter"])
+def test_control_enter_searches_in_a_new_tab(visit: Open, product: Server, key: str) -> None:
+    here = visit(product, "/?q=年假")
+    expect(here.titles.first).to_be_visible()
+    here.box.fill("病假")
+    with here.page.context.expect_page() as opened:
+        here.box.press(key)
+    expect(opened.value.locator("#q")).to_have_value("病假")
+    assert here.page.url.endswith("?q=%E5%B9%B4%E5%81%87")
+    opened.value.close()
+
+
 def test_tab_reaches_everything_that_a_mouse_does(visit: Open, product: Server) -> None:
     here = visit(product, "/?q=年假")
     expect(here.titles.first).to_be_visible()

@@ -194,24 +194,26 @@ let composing = false; // an input method is composing: its Enter must not submi
 $("q").addEventListener("compositionstart", () => { composing = true; });
 $("q").addEventListener("compositionend", () => { setTimeout(() => { composing = false; }); });
 
-function submit(ask) {
+function submit({ ask = false, newTab = false } = {}) {
   const q = $("q").value.trim();
   if (composing || !q) return;
   const collection = $("collection").value || readAddress().collection;
-  go({ q, ask, page: 1, mode: document.querySelector("input[name=mode]:checked").value, collection });
+  const state = { q, ask, page: 1, mode: document.querySelector("input[name=mode]:checked").value, collection };
+  if (newTab) open(address(state), "_blank", "noopener");
+  else go(state);
 }
 
 $("search").addEventListener("submit", (event) => {
   event.preventDefault();
-  submit(false);
+  submit();
 });
-$("ask").addEventListener("click", () => submit(true));
+$("ask").addEventListener("click", () => submit({ ask: true }));
 $("q").addEventListener("keydown", (event) => {
   if (event.key !== "Enter") return;
   if (event.isComposing || composing || event.keyCode === 229) event.preventDefault();
-  else if (event.altKey) {
+  else if (event.altKey || event.ctrlKey || event.metaKey) {
     event.preventDefault();
-    submit(true);
+    submit({ ask: event.altKey, newTab: event.ctrlKey || event.metaKey });
   }
 });
 for (const radio of document.querySelectorAll("input[name=mode]")) {

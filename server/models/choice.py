@@ -5,16 +5,19 @@ imported and no hub is asked, so that a server starts at once. The adapters load
 ``warm_up`` is called.
 """
 
-from collections.abc import Set
+from collections.abc import Callable, Set
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Generic, Literal, TypeVar
 
 from server.errors import ConfigurationError, GeneratorUnavailable, ModelUnavailable
 from server.models import weights
 from server.models.contract import Embedder, Generator, Reranker
 from server.settings import Settings, environment_name
+
+if TYPE_CHECKING:
+    from server.models.ollama import OllamaGenerator
 
 Adapter = TypeVar("Adapter")
 Component = Literal["embedder", "reranker", "generator"]
@@ -96,36 +99,46 @@ def choose_reranker(settings: Settings) -> Choice[Reranker]:
 
 
 def choose_generator(settings: Settings) -> Choice[Generator]:
-    """Asks Ollama for its models where the setting is ``auto``; answers within two seconds."""
+    """Asks Ollama for its models where the setting is ``auto``; answers within two seconds.
+
+    An Ollama that has none yet, or can't be reached, is looked for again at every answer.
+    """
     kind, model = _parse("generator", settings.generator, {"ollama": "MODEL"})
     if kind == "none":
         return _none("generator", "TANYUAN_GENERATOR is none, so answers are extracts")
-    from server.models.ollama import (  # noqa: PLC0415 - only where it is wanted
-        PREFERRED_MODEL,
-        OllamaGenerator,
-        choose_model,
+    from server.models.ollama import OllamaGenerator  # noqa: PLC0415 - only where it is wanted
+
+    def make(model: str) -> OllamaGenerator:
+        return OllamaGenerator(
+            model,
+            host=settings.ollama_host,
+            context_tokens=settings.generator_context,
+            timeout=settings.generator_timeout,
+            keep_alive=settings.generator_keep_alive,
+        )
+
+    if kind == "auto":
+        return _auto_generator(settings, make)
+    adapter = make(model)
+    return Choice(
+        component="generator",
+        adapter=adapter,
+        name=adapter.name,
+        reason="TANYUAN_GENERATOR names it",
     )
 
-    why = "TANYUAN_GENERATOR names it"
-    if kind == "auto":
-        try:
-            found = choose_model(settings.ollama_host)
-        except GeneratorUnavailable as error:
-            return _none("generator", error.message.rstrip("."))
-        if found is None:
-            return _none(
-                "generator",
-                f"Ollama at {settings.ollama_host} has no chat model: run ollama pull {PREFERRED_MODEL}",
-            )
-        model = found
+
+def _auto_generator(
+    settings: Settings, make: Callable[[str], "OllamaGenerator"]
+) -> Choice[Generator]:
+    from server.models.ollama_auto import AutoOllama  # noqa: PLC0415 - only the one chosen
+
+    adapter = AutoOllama(make, host=settings.ollama_host, context_tokens=settings.generator_context)
+    try:
+        adapter.find()
         why = f"Ollama at {settings.ollama_host} has it"
-    adapter = OllamaGenerator(
-        model,
-        host=settings.ollama_host,
-        context_tokens=settings.generator_context,
-        timeout=settings.generator_timeout,
-        keep_alive=settings.generator_keep_alive,
-    )
+    except GeneratorUnavailable as error:
+        why = f"{error.message.rstrip('.')}; it is looked for again at every answer"
     return Choice(component="generator", adapter=adapter, name=adapter.name, reason=why)
 
 

@@ -94,9 +94,12 @@ class Generator(Protocol):
     that the chat template adds to each message, at most.
     """
 
-    name: str
     context_tokens: int
     message_overhead: int
+
+    @property
+    def name(self) -> str:
+        """For people: ``ollama:qwen2.5:7b``."""
 
     def count_tokens(self, text: str) -> int:
         """How many tokens a text takes at most; an upper bound where the model can't tell exactly."""

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Route, expect
 
 from tests.page.browser import Visit
 from tests.product import Server, script, serving
@@ -101,11 +101,18 @@ def test_a_needed_key_is_asked_for_and_used(visit: Open, tmp_path: Path) -> None
         key = script("keys", "create", "--name", "reader", "--role", "reader", data=tmp_path)
         here = visit(server, "/")
         here.expect_failures = True
+        held: list[Route] = []
+        here.page.route("**/v1/collections", lambda route: held.append(route))  # noqa: PLW0108 - it is marked by Playwright
         here.page.goto(f"{server.url}/?q=打印机&ask=1")
         dialog = here.page.locator("#key")
         expect(dialog).to_be_visible()
-        # Without a key the page says so, and does not insist.
+        # Without a key the page says so, and does not insist, however late a refusal comes.
         here.page.keyboard.press("Escape")
+        expect(dialog).to_be_hidden()
+        with here.page.expect_response("**/v1/collections") as refused:
+            held.pop().continue_()
+        assert refused.value.status == 401
+        here.page.unroute("**/v1/collections")
         expect(dialog).to_be_hidden()
         expect(here.page.locator("#error")).to_contain_text("需要有效的访问密钥")
         here.search("打印机")

@@ -1,24 +1,28 @@
-// Calls to the server. Errors are ApiError with the problem document's code and detail.
+// Calls to the server. Errors are ApiError with the problem document's code and detail, and the key
+// that was sent, since an answer to an older key says nothing of the one in use.
 
 export class ApiError extends Error {
-  constructor(detail, { code = "network", status = 0 } = {}) {
+  constructor(detail, { code = "network", status = 0, key = null } = {}) {
     super(detail);
     this.code = code;
     this.status = status;
+    this.key = key;
   }
 }
 
-function headers(extra) {
-  const key = sessionStorage.getItem("key");
+export const currentKey = () => sessionStorage.getItem("key");
+
+function headers(key, extra = {}) {
   return { ...extra, ...(key ? { Authorization: `Bearer ${key}` } : {}) };
 }
 
 async function call(path, { body, signal, accept = "application/json" } = {}) {
+  const key = currentKey();
   let response;
   try {
     response = await fetch(path, {
       method: body ? "POST" : "GET",
-      headers: headers({ Accept: accept, ...(body ? { "Content-Type": "application/json" } : {}) }),
+      headers: headers(key, { Accept: accept, ...(body ? { "Content-Type": "application/json" } : {}) }),
       body: body && JSON.stringify(body),
       signal,
     });
@@ -28,7 +32,7 @@ async function call(path, { body, signal, accept = "application/json" } = {}) {
   }
   if (!response.ok) {
     const problem = await response.json().catch(() => ({}));
-    throw new ApiError(problem.detail ?? response.statusText, { code: problem.code, status: response.status });
+    throw new ApiError(problem.detail ?? response.statusText, { code: problem.code, status: response.status, key });
   }
   return response;
 }
@@ -40,7 +44,7 @@ export const collections = () => json("/v1/collections");
 export const getDocument = (collection, id, signal) =>
   json(`/v1/collections/${encodeURIComponent(collection)}/documents/${encodeURIComponent(id).replaceAll("%2F", "/")}`, { signal });
 /** Readiness, whose 503 is an answer too. */
-export const readiness = async () => (await fetch("/readyz", { headers: headers({}) })).json();
+export const readiness = async () => (await fetch("/readyz", { headers: headers(currentKey()) })).json();
 
 /** Events of a streamed answer as {event, data}; ends with the stream. */
 export async function* answer(body, signal) {

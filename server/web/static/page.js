@@ -56,6 +56,7 @@ function showTitle() {
 }
 
 async function show() {
+  declined = false;
   const state = readAddress();
   $("q").value = state.q;
   document.querySelector(`input[name=mode][value=${state.mode}]`).checked = true;
@@ -134,7 +135,7 @@ function showError(error) {
   clear();
   $("error").textContent = words.failed + explain(error, words);
   $("error").hidden = false;
-  if (error.status === 401) askForKey();
+  askForKey(error);
 }
 
 // Passages ---------------------------------------------------------------------------------------
@@ -169,17 +170,23 @@ async function showCollections() {
   try {
     names = (await api.collections()).collections.map((collection) => collection.name);
   } catch (error) {
-    if (error.status === 401) askForKey();
+    askForKey(error);
   }
   if (!names.includes(current)) names.push(current);
   $("collection").replaceChildren(...names.map((name) => make("option", { value: name }, name)));
   $("collection").value = current;
 }
 
-function askForKey() {
-  $("key-wrong").hidden = !sessionStorage.getItem("key");
+let declined = false; // the key dialog was closed: only what its user does next opens it again
+
+/** Ask where the key in use was refused; several calls may be refused at once, and some come late. */
+function askForKey(error) {
+  if (error.status !== 401 || error.key !== api.currentKey() || declined) return;
+  $("key-wrong").hidden = !error.key;
   if (!$("key").open) $("key").showModal();
 }
+
+$("key").addEventListener("cancel", () => { declined = true; });
 
 $("key").querySelector("form").addEventListener("submit", () => {
   sessionStorage.setItem("key", $("key-value").value.trim());

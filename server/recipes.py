@@ -1,7 +1,7 @@
 """Recipe: what made a generation's terms and vectors."""
 
 from collections.abc import Set
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from server.errors import RecipeMismatch
@@ -16,6 +16,9 @@ class Recipe:
     ``embedder`` is the fingerprint of the embedding model: kind, name, hash of weights, query
     instruction; empty where there is none (then ``dimensions`` is 0). ``analyzer`` covers the
     tokenizer's version and the dictionary's hash, ``chunker`` its version and sizes.
+
+    ``model`` and ``dictionary`` say where to find what was used: the embedder as TANYUAN_EMBEDDER names
+    it, and the version of the collection's dictionary (0: none of its own). They make no difference.
     """
 
     embedder: str
@@ -23,6 +26,8 @@ class Recipe:
     analyzer: str
     chunker: str
     mapping: int = MAPPING_VERSION
+    model: str = field(default="", compare=False)
+    dictionary: int = field(default=0, compare=False)
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -34,7 +39,11 @@ class Recipe:
     def differences(self, other: "Recipe") -> dict[str, tuple[Any, Any]]:
         """Field → (own value, other's value), for the fields that differ."""
         mine, theirs = asdict(self), asdict(other)
-        return {key: (mine[key], theirs[key]) for key in mine if mine[key] != theirs[key]}
+        return {
+            each.name: (mine[each.name], theirs[each.name])
+            for each in fields(self)
+            if each.compare and mine[each.name] != theirs[each.name]
+        }
 
 
 # What each retriever needs to be the same on both sides.

@@ -9,7 +9,6 @@ from typing import Any
 from server.analysis.analyzer import JiebaAnalyzer
 from server.answering.answerer import Answerer
 from server.errors import GeneratorInterrupted, TanyuanError
-from server.ingest.chunker import Chunker
 from server.ingest.indexer import Indexer
 from server.models.contract import Generated, Message
 from server.retrieval.searcher import Searcher
@@ -18,6 +17,7 @@ from server.stores.contract import Store
 from server.stores.embedded.store import EmbeddedStore
 from server.web.keys import Keys
 from server.web.services import Component, Services
+from tests.fakes import live_collections
 
 
 class ObservedStore:
@@ -103,10 +103,9 @@ def make_services(settings: Settings, *, generator: ScriptedGenerator | None = N
     """The real thing on an embedded store, but for models. Its store is to be closed."""
     store = ObservedStore(EmbeddedStore(settings.data / "store"))
     analyzer = _analyzer()
-    indexer = Indexer(store, analyzer, None, Chunker(len))
-    searcher = Searcher(
-        store=store, analyzer=analyzer, embedder=None, reranker=None, recipe=indexer.recipe
-    )
+    live = live_collections(store, analyzer)
+    indexer = Indexer(store, live)
+    searcher = Searcher(store=store, live=live, reranker=None)
     answerer = Answerer(searcher=searcher, analyzer=analyzer, generator=generator)
 
     def components() -> Mapping[str, Component]:

@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -75,30 +76,51 @@ def promote(target: Target) -> Generation:
     Raises RebuildFailed, Stopped, RebuildRunning (the lock was lost), and what the store or a model
     raises when it can't be used for good; then the old generation is live as before.
     """
-    store, collection, generation = target.store, target.collection, target.generation
-    generations = store.generations
-    for number in range(1_000_000):
-        _Leveling(target).run()
-        if number == 0:
-            target.progress.set(state="catching_up")
-        patiently(target.lease, lambda: generations.settle(collection, generation.id))
-        left = generations.pending_count(collection, generation.id)
+    generations, collection = target.store.generations, target.collection
+    for number in itertools.count():
+        patiently(target.lease, _Leveling(target).run)
+        target.progress.set(state="catching_up")
+        patiently(target.lease, lambda: generations.settle(collection, target.generation.id))
+        left = generations.pending_count(collection, target.generation.id)
         if left > _FEW and number < _ROUNDS:
             continue
         target.progress.set(state="verifying")
         check(target)
+        promoted = patiently(target.lease, lambda: _behind_fence(target))
+        if promoted is not None:
+            return promoted
+    raise AssertionError("counted to the end")
+
+
+def _behind_fence(target: Target) -> Generation | None:
+    """The promoted generation, or None where it could not be made level in the time of a fence.
+
+    So writers faster than we wait, for seconds at a time, and every fence brings us nearer.
+    """
+    generations, collection = target.store.generations, target.collection
+    live = clear_fence(target.store, collection)
+    if live.id == target.generation.id:
+        return live  # done before, but the answer was lost
+    fence = generations.fence(collection)
+    try:
+        if not _level_until(target, time.monotonic() + MAKER_SECONDS):
+            return None
         target.lease.check()
-        fence = generations.fence(collection)
-        try:
-            if _level_until(target, time.monotonic() + MAKER_SECONDS):
-                target.lease.check()
-                return generations.promote(collection, generation.id, fence=fence)
-        except FenceLost:
-            pass  # a writer took us for dead: once more
-        finally:
+        return generations.promote(collection, target.generation.id, fence=fence)
+    except FenceLost:
+        return None  # somebody who waited took us for dead
+    finally:
+        with suppress(StoreUnavailable):  # then those who wait lift it
             generations.lift(collection, fence)
-        target.progress.set(state="catching_up")
-    raise AssertionError("writers can't be faster for ever: while a fence stands they wait")
+
+
+def clear_fence(store: Store, collection: str) -> Generation:
+    """Lift what a dead process left; the caller holds the change lock. The live generation."""
+    live = store.live(collection, fresh=True)
+    if live.fence:
+        store.generations.lift(collection, live.fence)
+        live = store.live(collection, fresh=True)
+    return live
 
 
 def _level_until(target: Target, deadline: float) -> bool:
@@ -205,10 +227,10 @@ class _Leveling:
 def check(target: Target) -> None:
     """Look at a sample of the generation as at something that others made. Raises RebuildFailed."""
     store, collection = target.store, target.collection
-    sample = dict(
-        (stored.document.id, stored.document)
+    sample = {
+        stored.document.id: stored.document
         for stored in itertools.islice(store.documents(collection), _SAMPLE)
-    )
+    }
     found = store.generations.chunks(collection, target.generation.id, list(sample))
     for document_id, chunks in found.items():
         document = sample[document_id]
@@ -262,7 +284,7 @@ def patiently(lease: Lease, call: Callable[[], Result]) -> Result:
 
     ``call`` may be made twice. Raises what it raised last, and RebuildRunning.
     """
-    deadline = time.monotonic() + _PATIENCE_SECONDS
+    failing_since: float | None = None
     pause = 0.2
     while True:
         lease.check()
@@ -271,7 +293,9 @@ def patiently(lease: Lease, call: Callable[[], Result]) -> Result:
         except StoreFull:
             raise
         except StoreUnavailable:
-            if time.monotonic() > deadline:
+            now = time.monotonic()
+            failing_since = failing_since or now
+            if now - failing_since > _PATIENCE_SECONDS:
                 raise
             time.sleep(pause)
             pause = min(2 * pause, 5.0)

@@ -20,7 +20,8 @@ _SAVE_SECONDS = 0.5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rebuild:
-    """``done`` of ``total`` documents are in the generation. ``embedded`` counts the passages that the
+    """``done`` of ``total`` documents are in ``generation``, which takes the place of ``replaced``.
+    ``embedded`` counts the passages that the
     embedder was asked for, ``reused`` those whose vectors were taken over. ``error`` says why it
     failed. Times are ISO 8601, UTC; ``seconds`` is the work's own time, over all its runs."""
 
@@ -29,6 +30,7 @@ class Rebuild:
     kind: Kind
     state: State
     generation: str
+    replaced: str
     by: str
     started_at: str
     updated_at: str
@@ -66,7 +68,9 @@ class Rebuilds:
             )
         return _record(note.value)
 
-    def start(self, kind: Kind, *, generation: str, by: str, total: int = 0) -> "Progress":
+    def start(
+        self, kind: Kind, *, generation: str, replaced: str, by: str, total: int = 0
+    ) -> "Progress":
         """A new record, and the oldest ones go."""
         now = _now()
         record = Rebuild(
@@ -75,6 +79,7 @@ class Rebuilds:
             kind=kind,
             state="filling",
             generation=generation,
+            replaced=replaced,
             by=by,
             started_at=now,
             updated_at=now,
@@ -112,6 +117,7 @@ class Progress:
         self.record = replace(
             record,
             done=record.done + done,
+            total=max(record.total, record.done + done),
             embedded=record.embedded + embedded,
             reused=record.reused + reused,
         )

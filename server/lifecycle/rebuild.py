@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 
 from server.errors import (
     GenerationNotFound,
@@ -25,7 +25,9 @@ _STOP_SECONDS = 60.0  # until a running rebuild that was asked to stop has ended
 class Work:
     """A rebuild or roll back that holds the lock and is ready to run; to be run or closed."""
 
-    def __init__(self, progress: Progress, run: Callable[[], None], held: ExitStack) -> None:
+    def __init__(
+        self, progress: Progress, held: ExitStack, run: Callable[[], None] = lambda: None
+    ) -> None:
         self._progress = progress
         self._run = run
         self._held = held
@@ -45,7 +47,8 @@ class Work:
             except (Stopped, RebuildRunning):
                 raise  # the record stays as it is: to be resumed, or another's by now
             except TanyuanError as error:
-                self._progress.set(state="failed", error=error.message)
+                with suppress(TanyuanError):
+                    self._progress.set(state="failed", error=error.message)
                 raise
             return self.record
 
@@ -66,16 +69,19 @@ class Rebuilder:
         """Make a new generation by this process's settings and the collection's dictionary.
 
         One that was cut off is gone on with where it makes the same recipe, else it is dropped;
-        ``resume``: gone on with as it was begun, whatever this process's settings are.
+        ``resume``: gone on with as it was begun, whatever this process's settings are. One whose
+        process died when all but the tidying was done is finished by that.
 
         Raises RebuildRunning, CollectionNotFound, RecipeMismatch for parts that can't be had, and with
         ``resume`` InvalidInput where nothing was cut off.
         """
         held, lease = self._lock(collection, "rebuild")
         with _closing_on_error(held):
-            self._tidy(collection)
+            finished = self._tidy(collection)
             building = self._building(collection)
             if resume and building is None:
+                if finished:
+                    return Work(finished[0], held)
                 raise InvalidInput(
                     f"Collection {collection!r} has no rebuild that was cut off.", field="resume"
                 )
@@ -129,13 +135,6 @@ class Rebuilder:
             self._tidy(collection)
             return self._drop_building(collection)
 
-    def prune(self, collection: str, *, replaced: str) -> None:
-        """Drop old generations past ``keep``; the one just replaced is the last to go."""
-        kept = [each.id for each in self._store.generations.all(collection) if each.state == "kept"]
-        kept.sort(key=lambda each: (each == replaced, each), reverse=True)
-        for generation in kept[self._keep :]:
-            self._store.generations.drop(collection, generation)
-
     def _lock(self, collection: str, work: str) -> tuple[ExitStack, Lease]:
         self._store.live(collection, fresh=True)  # CollectionNotFound before anything else
         held = ExitStack()
@@ -166,10 +165,10 @@ class Rebuilder:
         def run() -> None:
             promote(target)
             self._live.open(collection, fresh=True)
-            self.prune(collection, replaced=replaced.id)
-            progress.set(state="promoted", done=progress.record.total or progress.record.done)
+            self._prune(collection, progress.record.replaced)
+            progress.set(state="promoted", done=progress.record.total)
 
-        return Work(progress, run, held)
+        return Work(progress, held, run)
 
     def _progress(self, collection: str, kind: Kind, generation: Generation, by: str) -> Progress:
         """The record of a generation that was begun before, or a new one."""
@@ -181,7 +180,8 @@ class Rebuilder:
                 progress = rebuilds.resume(record.id)
                 progress.set(state="filling", total=record.done + total)
                 return progress
-        return rebuilds.start(kind, generation=generation.id, by=by, total=total)
+        live = self._store.live(collection, fresh=True)
+        return rebuilds.start(kind, generation=generation.id, replaced=live.id, by=by, total=total)
 
     def _building(self, collection: str) -> Generation | None:
         found = [
@@ -189,15 +189,18 @@ class Rebuilder:
         ]
         return found[-1] if found else None
 
-    def _tidy(self, collection: str) -> None:
+    def _tidy(self, collection: str) -> list[Progress]:
         """Finish what a process left that died after its swap, and lift its fence."""
         live = clear_fence(self._store, collection)
         rebuilds = Rebuilds(self._store.notes, collection)
+        finished = []
         for record in rebuilds.all():
-            if record.state not in {"promoted", "failed", "abandoned"} and (
-                record.generation == live.id and record.kind != "dictionary"
-            ):
-                rebuilds.resume(record.id).set(state="promoted", done=record.total)
+            if not record.ended and record.generation == live.id and record.kind != "dictionary":
+                self._prune(collection, record.replaced)
+                progress = rebuilds.resume(record.id)
+                progress.set(state="promoted", done=record.total)
+                finished.append(progress)
+        return finished
 
     def _drop_building(self, collection: str) -> list[Rebuild]:
         generations = self._store.generations.all(collection)

@@ -1,0 +1,29 @@
+"""The progress bar of scripts that change a generation."""
+
+import threading
+
+from tqdm import tqdm
+
+
+def watched(work):
+    """Run a rebuild, a roll back or a dictionary change with a bar on a terminal; its record.
+
+    Raises what the work raises.
+    """
+    ended = threading.Event()
+    with tqdm(total=work.record.total, unit="document", disable=None) as bar:
+        watching = threading.Thread(target=_watch, args=(work, bar, ended), daemon=True)
+        watching.start()
+        try:
+            return work.run()
+        finally:
+            ended.set()
+            watching.join()
+
+
+def _watch(work, bar, ended):
+    while not ended.wait(0.2):
+        record = work.record
+        bar.total = record.total
+        bar.set_postfix(state=record.state, embedded=record.embedded, refresh=False)
+        bar.update(record.done - bar.n)

@@ -170,6 +170,13 @@ class Rebuilder:
 
         return Work(progress, held, run)
 
+    def _prune(self, collection: str, replaced: str) -> None:
+        """Drop old generations past ``keep``; the one just replaced is the last to go."""
+        kept = [each.id for each in self._store.generations.all(collection) if each.state == "kept"]
+        kept.sort(key=lambda each: (each == replaced, each), reverse=True)
+        for generation in kept[self._keep :]:
+            self._store.generations.drop(collection, generation)
+
     def _progress(self, collection: str, kind: Kind, generation: Generation, by: str) -> Progress:
         """The record of a generation that was begun before, or a new one."""
         total = self._store.generations.pending_count(collection, generation.id)

@@ -1,8 +1,19 @@
-"""The progress bar of scripts that change a generation."""
+"""What scripts that change a generation share: who calls, and the progress bar."""
 
+import getpass
+import os
 import threading
 
 from tqdm import tqdm
+
+
+def caller() -> str:
+    """Who calls the script, for records; a user without a name by his number."""
+    try:
+        name = getpass.getuser()
+    except (OSError, KeyError):
+        name = str(os.getuid())
+    return f"{name} (script)"
 
 
 def watched(work):

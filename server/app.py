@@ -1,12 +1,19 @@
 """The composition root: the only place that knows concrete adapters."""
 
+from dataclasses import replace
+
 from flask import Flask
 
 from server.analysis.analyzer import JiebaAnalyzer
 from server.answering.answerer import Answerer
-from server.errors import StoreUnavailable
+from server.ingest.chunker import chunker_for
+from server.ingest.derivation import recipe_of
 from server.ingest.indexer import Indexer
-from server.models.choice import choose_embedder, choose_generator, choose_reranker
+from server.lifecycle.rebuild import Rebuilder
+from server.live import LiveCollections
+from server.models.choice import Choice, choose_embedder, choose_generator, choose_reranker
+from server.models.contract import Embedder
+from server.models.embedders import Embedders
 from server.retrieval.searcher import Searcher
 from server.settings import Settings
 from server.stores.contract import Store
@@ -31,7 +38,7 @@ def open_services(settings: Settings, *, warm_up: bool = False) -> Services:
     """
     analyzer = JiebaAnalyzer(settings.dictionary_file)
     store = open_store(settings)
-    embedder = choose_embedder(settings, in_use=_embedders_in_use(store))
+    embedder = choose_embedder(settings)
     reranker = choose_reranker(settings)
     generator = choose_generator(settings)
     missing: dict[str, str] = {
@@ -39,13 +46,12 @@ def open_services(settings: Settings, *, warm_up: bool = False) -> Services:
         for choice in (embedder, reranker, generator)
         if choice.adapter is None
     }
-    indexer = Indexer(store, analyzer, embedder.adapter)
+    live = open_live(settings, store, analyzer, embedder)
+    indexer = Indexer(store, live)
     searcher = Searcher(
         store=store,
-        analyzer=analyzer,
-        embedder=embedder.adapter,
+        live=live,
         reranker=reranker.adapter,
-        recipe=indexer.recipe,
         missing=missing,
         seconds=settings.search_timeout,
         rerank_seconds=settings.rerank_timeout,
@@ -68,6 +74,7 @@ def open_services(settings: Settings, *, warm_up: bool = False) -> Services:
         indexer=indexer,
         searcher=searcher,
         answerer=answerer,
+        rebuilder=Rebuilder(store, live, keep=settings.keep_generations),
         keys=Keys.in_folder(settings.data),
         choices=(
             ("store", store.kind, "TANYUAN_STORE names it"),
@@ -80,11 +87,24 @@ def open_services(settings: Settings, *, warm_up: bool = False) -> Services:
     )
 
 
-def _embedders_in_use(store: Store) -> set[str]:
-    try:
-        return {collection.recipe.embedder for collection in store.collections()} - {""}
-    except StoreUnavailable:  # said by readiness and by every call; it may be back later
-        return set()
+def open_live(
+    settings: Settings, store: Store, analyzer: JiebaAnalyzer, embedder: Choice[Embedder]
+) -> LiveCollections:
+    """What collections are served with: their own recipes' parts, or those that settings pin."""
+    pins = {"embedder": settings.embedder != "auto", "chunker": settings.chunk_tokens > 0}
+    chunker = chunker_for(embedder.adapter, settings.chunk_tokens)
+    return LiveCollections(
+        store,
+        own=recipe_of(analyzer, embedder.adapter, chunker),
+        analyzer=analyzer,
+        make_analyzer=JiebaAnalyzer,
+        embedders=Embedders(
+            embedder.adapter,
+            lambda model: choose_embedder(replace(settings, embedder=model)).adapter,
+        ),
+        pinned=[name for name, pinned in pins.items() if pinned],
+        no_embedder=embedder.reason,
+    )
 
 
 def open_store(settings: Settings) -> Store:

@@ -1,5 +1,7 @@
 """Recipe: what made a generation's terms and vectors."""
 
+import hashlib
+import json
 from collections.abc import Set
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
@@ -29,6 +31,12 @@ class Recipe:
     model: str = field(default="", compare=False)
     dictionary: int = field(default=0, compare=False)
 
+    @property
+    def hash(self) -> str:
+        """Eight hex digits of everything that makes a difference."""
+        made = [getattr(self, each.name) for each in fields(self) if each.compare]
+        return hashlib.sha256(json.dumps(made).encode()).hexdigest()[:8]
+
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
 
@@ -47,15 +55,23 @@ class Recipe:
 
 
 # What each retriever needs to be the same on both sides.
-WORDS = frozenset({"analyzer", "mapping"})
-VECTORS = frozenset({"embedder", "dimensions", "mapping"})
-EVERYTHING = WORDS | VECTORS | {"chunker"}
+WORDS = frozenset({"analyzer"})
+VECTORS = frozenset({"embedder", "dimensions"})
+CHUNKS = frozenset({"chunker"})
 
 
 def mismatch(
-    collection: str, stamped: Recipe, own: Recipe, needed: Set[str] = EVERYTHING
+    collection: str, stamped: Recipe, own: Recipe, needed: Set[str]
 ) -> RecipeMismatch | None:
-    """The error that names how this process's recipe differs from the generation's in ``needed``."""
+    """The error that names how this process's recipe differs from the generation's in ``needed``.
+
+    A generation of an older mapping is served as it is; one of a newer mapping can't be.
+    """
+    if stamped.mapping > own.mapping:
+        return RecipeMismatch(
+            f"Collection {collection!r} was indexed with the mapping {stamped.mapping} by a newer "
+            f"version of this program, which has {own.mapping}. Update the program."
+        )
     parts = "; ".join(
         f"{key} {was!r}, here {now!r}"
         for key, (was, now) in stamped.differences(own).items()
@@ -63,8 +79,9 @@ def mismatch(
     )
     if not parts:
         return None
+    named = f" (TANYUAN_EMBEDDER={stamped.model})" if stamped.model and needed & VECTORS else ""
     return RecipeMismatch(
         f"Collection {collection!r} was indexed by another recipe than this process has ({parts}). "
-        "Start with the settings it was made with, or index its documents into a new collection: "
-        "scripts/index_documents PATH --collection NAME."
+        f"Start with the settings that it was made with{named}, or make it anew with these, while "
+        f"the others go on serving: scripts/rebuild --collection {collection}"
     )

@@ -45,8 +45,11 @@ class Generation:
 
     @property
     def key(self) -> str:
-        """What a writer derived for: ``000002.1``; the store takes chunks for the present one only."""
-        return f"{self.id}.{self.edition}"
+        """What a writer derived for; the store takes chunks for the present one only.
+
+        The recipe is part of it, since a collection that is deleted and made anew starts over.
+        """
+        return f"{self.id}.{self.edition}.{self.recipe.hash}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,8 +9,8 @@ from typing import Any
 from server.analysis.analyzer import JiebaAnalyzer
 from server.answering.answerer import Answerer
 from server.errors import GeneratorInterrupted, TanyuanError
-from server.ingest.chunker import Chunker
 from server.ingest.indexer import Indexer
+from server.lifecycle.rebuild import Rebuilder
 from server.models.contract import Generated, Message
 from server.retrieval.searcher import Searcher
 from server.settings import Settings
@@ -18,6 +18,7 @@ from server.stores.contract import Store
 from server.stores.embedded.store import EmbeddedStore
 from server.web.keys import Keys
 from server.web.services import Component, Services
+from tests.fakes import live_collections
 
 
 class ObservedStore:
@@ -103,10 +104,9 @@ def make_services(settings: Settings, *, generator: ScriptedGenerator | None = N
     """The real thing on an embedded store, but for models. Its store is to be closed."""
     store = ObservedStore(EmbeddedStore(settings.data / "store"))
     analyzer = _analyzer()
-    indexer = Indexer(store, analyzer, None, Chunker(len))
-    searcher = Searcher(
-        store=store, analyzer=analyzer, embedder=None, reranker=None, recipe=indexer.recipe
-    )
+    live = live_collections(store, analyzer)
+    indexer = Indexer(store, live)
+    searcher = Searcher(store=store, live=live, reranker=None)
     answerer = Answerer(searcher=searcher, analyzer=analyzer, generator=generator)
 
     def components() -> Mapping[str, Component]:
@@ -123,6 +123,7 @@ def make_services(settings: Settings, *, generator: ScriptedGenerator | None = N
         indexer=indexer,
         searcher=searcher,
         answerer=answerer,
+        rebuilder=Rebuilder(store, live),
         keys=Keys.in_folder(settings.data),
         choices=(),
         components=components,

@@ -8,8 +8,10 @@ note of their own, written before the head names it, so that a crash between the
 number that is passed over.
 """
 
+import math
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any, Literal, get_args
@@ -17,9 +19,15 @@ from typing import Any, Literal, get_args
 from server.analysis.dictionary import UserDictionary
 from server.analysis.entries import entries
 from server.analysis.normalize import Normalizer
-from server.analysis.stopwords import StopWords
+from server.analysis.stopwords import NO_STOP_WORDS, StopWords
 from server.analysis.synonyms import Synonyms, normal_rule
-from server.errors import InvalidInput, NoteConflict, StoreUnavailable, VersionNotFound
+from server.errors import (
+    CollectionNotFound,
+    InvalidInput,
+    NoteConflict,
+    StoreUnavailable,
+    VersionNotFound,
+)
 from server.stores.notes import Note, Notes
 from server.texts import check_text
 
@@ -83,12 +91,13 @@ class Vocabulary:
 
     def lines(self, collection: str, kind: Kind, version: int | None = None) -> Lines:
         """The lines of a version, or of the latest. Raises VersionNotFound."""
+        head = self._notes.get(collection, _HEAD)
         if version is None:
-            version = self.heads(collection)[kind]
+            version = _latest(head, kind)
         if version == 0:
             return Lines(version=0)
-        note = self._notes.get(collection, _key(kind, version))
-        if note is None or version > self.heads(collection)[kind]:
+        note = self._notes.get(collection, _key(kind, version)) if version > 0 else None
+        if note is None or not _is_named(head, kind, version):
             raise VersionNotFound(
                 f"The {_named(kind)} of {collection!r} has no version {version}; its history names "
                 "those that there are."
@@ -97,8 +106,7 @@ class Vocabulary:
 
     def history(self, collection: str, kind: Kind) -> list[Version]:
         """Every change, the latest first."""
-        head = self._notes.get(collection, _HEAD)
-        log = head.value.get(kind, {}).get("log", []) if head else []
+        log = _log(self._notes.get(collection, _HEAD), kind)
         return [Version(**entry) for entry in reversed(log)]
 
     def change(
@@ -200,6 +208,55 @@ class Vocabulary:
                 return number
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueryWords:
+    """What acts on a collection's queries now."""
+
+    synonyms: Synonyms = Synonyms()
+    stop_words: StopWords = NO_STOP_WORDS
+
+
+class QueryVocabulary:
+    """Synonyms and stop words as searches need them: read again at most every ``seconds``, and parsed
+    once a version. Thread-safe."""
+
+    def __init__(self, vocabulary: Vocabulary, *, seconds: float = 1.0) -> None:
+        self._vocabulary = vocabulary
+        self._seconds = seconds
+        self._read: dict[str, tuple[float, tuple[int, int], QueryWords]] = {}
+
+    def of(self, collection: str) -> QueryWords:
+        """Those in force, at most ``seconds`` old, or as last read where the store can't be asked.
+
+        Raises CollectionNotFound, and StoreUnavailable where they were never read.
+        """
+        now = time.monotonic()
+        read_at, versions, words = self._read.get(collection, (-math.inf, (0, 0), QueryWords()))
+        if now - read_at < self._seconds:
+            return words
+        try:
+            heads = self._vocabulary.heads(collection)
+            latest = heads["synonyms"], heads["stop_words"]
+            if latest != versions or read_at == -math.inf:
+                words = self._parse(collection)
+        except CollectionNotFound:
+            self._read.pop(collection, None)  # another one of this name has its own
+            raise
+        except StoreUnavailable:
+            if read_at == -math.inf:
+                raise
+            return words
+        self._read[collection] = (now, latest, words)
+        return words
+
+    def _parse(self, collection: str) -> QueryWords:
+        synonyms = self._vocabulary.lines(collection, "synonyms")
+        stop_words = self._vocabulary.lines(collection, "stop_words")
+        return QueryWords(
+            synonyms=Synonyms.parse(synonyms.lines), stop_words=StopWords.parse(stop_words.lines)
+        )
+
+
 def seed(dictionary: UserDictionary) -> dict[str, Mapping[str, Any]]:
     """Notes for a new collection whose first version of the dictionary is this one; none without
     words."""
@@ -246,7 +303,7 @@ class _Identity:
             return line
         if self._kind == "synonyms":
             return normal_rule(line, self._normalizer)
-        word = line.split()[0] if self._kind == "dictionary" else line
+        word = line.split(maxsplit=1)[0] if self._kind == "dictionary" else line
         return self._normalizer.normalize(word).text.strip()
 
 
@@ -267,10 +324,20 @@ def _latest(head: Note | None, kind: Kind) -> int:
     return int(head.value.get(kind, {}).get("version", 0)) if head else 0
 
 
+def _log(head: Note | None, kind: Kind) -> list[Mapping[str, Any]]:
+    return list(head.value.get(kind, {}).get("log", [])) if head else []
+
+
+def _is_named(head: Note | None, kind: Kind, version: int) -> bool:
+    """Whether the head knows a version, which it doesn't where a change was killed midway."""
+    logged = [int(entry["version"]) for entry in _log(head, kind)]
+    return version in logged or (len(logged) == _LOGGED and 0 < version < logged[0])
+
+
 def _with(head: Note | None, kind: Kind, made: Version) -> dict[str, Any]:
     """The head's value with one more change."""
     value = dict(head.value) if head else {}
-    log = [*value.get(kind, {}).get("log", []), asdict(made)]
+    log = [*_log(head, kind), asdict(made)]
     value[kind] = {"version": made.version, "log": log[-_LOGGED:]}
     return value
 

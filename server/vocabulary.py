@@ -8,8 +8,6 @@ note of their own, written before the head names it, so that a crash between the
 number that is passed over.
 """
 
-import math
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -19,10 +17,9 @@ from typing import Any, Literal, get_args
 from server.analysis.dictionary import UserDictionary
 from server.analysis.entries import entries
 from server.analysis.normalize import Normalizer
-from server.analysis.stopwords import NO_STOP_WORDS, StopWords
+from server.analysis.stopwords import StopWords
 from server.analysis.synonyms import Synonyms, normal_rule
 from server.errors import (
-    CollectionNotFound,
     InvalidInput,
     NoteConflict,
     StoreUnavailable,
@@ -206,55 +203,6 @@ class Vocabulary:
                 number += 1
             else:
                 return number
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class QueryWords:
-    """What acts on a collection's queries now."""
-
-    synonyms: Synonyms = Synonyms()
-    stop_words: StopWords = NO_STOP_WORDS
-
-
-class QueryVocabulary:
-    """Synonyms and stop words as searches need them: read again at most every ``seconds``, and parsed
-    once a version. Thread-safe."""
-
-    def __init__(self, vocabulary: Vocabulary, *, seconds: float = 1.0) -> None:
-        self._vocabulary = vocabulary
-        self._seconds = seconds
-        self._read: dict[str, tuple[float, tuple[int, int], QueryWords]] = {}
-
-    def of(self, collection: str) -> QueryWords:
-        """Those in force, at most ``seconds`` old, or as last read where the store can't be asked.
-
-        Raises CollectionNotFound, and StoreUnavailable where they were never read.
-        """
-        now = time.monotonic()
-        read_at, versions, words = self._read.get(collection, (-math.inf, (0, 0), QueryWords()))
-        if now - read_at < self._seconds:
-            return words
-        try:
-            heads = self._vocabulary.heads(collection)
-            latest = heads["synonyms"], heads["stop_words"]
-            if latest != versions or read_at == -math.inf:
-                words = self._parse(collection)
-        except CollectionNotFound:
-            self._read.pop(collection, None)  # another one of this name has its own
-            raise
-        except StoreUnavailable:
-            if read_at == -math.inf:
-                raise
-            return words
-        self._read[collection] = (now, latest, words)
-        return words
-
-    def _parse(self, collection: str) -> QueryWords:
-        synonyms = self._vocabulary.lines(collection, "synonyms")
-        stop_words = self._vocabulary.lines(collection, "stop_words")
-        return QueryWords(
-            synonyms=Synonyms.parse(synonyms.lines), stop_words=StopWords.parse(stop_words.lines)
-        )
 
 
 def seed(dictionary: UserDictionary) -> dict[str, Mapping[str, Any]]:

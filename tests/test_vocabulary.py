@@ -8,8 +8,9 @@ import pytest
 
 from server.analysis.dictionary import UserDictionary
 from server.errors import InvalidInput, NoteConflict, StoreUnavailable, VersionNotFound
+from server.retrieval.query_words import QueryVocabulary, QueryWords
 from server.stores.notes import Note
-from server.vocabulary import KINDS, Kind, QueryVocabulary, QueryWords, Vocabulary, seed
+from server.vocabulary import KINDS, Kind, Vocabulary, seed
 
 C = "c"
 

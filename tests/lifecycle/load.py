@@ -131,9 +131,7 @@ def _write(
                 made.acknowledged[name] = None
             else:
                 new = document(name, version)
-                [result] = indexer.put(collection, [new], refresh=random.random() < 0.1)
-                if isinstance(result, TanyuanError):
-                    raise result
+                _put(indexer, collection, new, refresh=random.random() < 0.1)
                 made.acknowledged[name] = new
                 if name not in own:
                     own.append(name)
@@ -141,3 +139,9 @@ def _write(
             made.failures.append(f"write of {name}: {error!r}")
             continue
         made.count(writes=1)
+
+
+def _put(indexer: Indexer, collection: str, new: Document, *, refresh: bool) -> None:
+    [result] = indexer.put(collection, [new], refresh=refresh)
+    if isinstance(result, TanyuanError):
+        raise result

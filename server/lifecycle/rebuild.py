@@ -90,7 +90,7 @@ class Rebuilder:
                     f"Collection {collection!r} has no rebuild that was cut off.", field="resume"
                 )
             target = self._live.target(collection)
-            sound = building is not None and self._is_sound(building, collection)
+            sound = building is not None and self._is_sound(collection, building)
             if building is not None and (not sound or (building.recipe != target and not resume)):
                 target = building.recipe if resume else target
                 self._drop_building(collection)
@@ -204,7 +204,7 @@ class Rebuilder:
         target.progress.set(generation=generation.id, state="filling", done=0, total=total)
         return replace(target, generation=generation)
 
-    def _is_sound(self, generation: Generation, collection: str) -> bool:
+    def _is_sound(self, collection: str, generation: Generation) -> bool:
         """Whether a generation can be read; the documents, read first, tell that the store can be."""
         some = [each.document.id for each in islice(self._store.documents(collection), 1)]
         try:

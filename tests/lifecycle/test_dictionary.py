@@ -19,7 +19,7 @@ from server.errors import (
     Stopped,
     VersionNotFound,
 )
-from server.ingest.indexer import Indexer, Put
+from server.ingest.indexer import Indexer, Put, deriver_of
 from server.lifecycle.dictionary import DictionaryChanges
 from server.lifecycle.lock import ChangeLock
 from server.lifecycle.progress import Rebuilds
@@ -28,6 +28,7 @@ from server.live import LiveCollections
 from server.retrieval.query import SearchQuery
 from server.retrieval.searcher import Searcher
 from server.stores.contract import LegsRequest, Store, TextClause
+from server.stores.generations import Derivation
 from server.vocabulary import Vocabulary
 from tests.fakes import FakeEmbedder, live_collections
 from tests.lifecycle.load import load
@@ -244,10 +245,12 @@ def test_a_document_that_cannot_be_derived_stops_it(store: Store) -> None:
     fill(store, 10, live)
     long = document(0, "".join(f"{WORD}的第{part}部分很长。" for part in range(80)))
     Indexer(store, live).put(C, [long], refresh=True)
-    damaged = store.audits.one(C, "d0").chunks
-    assert len(damaged) > 1
-    store.audits.remove(C, [damaged[0].key])
     before = store.live(C, fresh=True)
+    whole = next(deriver_of(live.open(C), live.own).derive([long]))[0].chunks
+    assert isinstance(whole, tuple)
+    revision = store.document(C, "d0").revision
+    less = Derivation(document_id="d0", revision=revision, document=long, chunks=whole[1:])
+    assert store.generations.derive(C, before.id, [less]) == [True]
     add(store, WORD)
     embedder.down = True
     with pytest.raises(RebuildFailed, match=r"1 documents.*'d0'.*scripts/dictionary"):
@@ -258,7 +261,7 @@ def test_a_document_that_cannot_be_derived_stops_it(store: Store) -> None:
     assert "'d0'" in failed.error
     embedder.down = False
     assert changes(store, live).apply(C, by="test").run().embedded > 0
-    assert len(store.audits.one(C, "d0").chunks) == len(damaged)
+    assert len(store.generations.chunks(C, before.id, ["d0"])["d0"]) == len(whole) > 1
     assert with_term(store, WORD) == TOUCHED_IDS
 
 

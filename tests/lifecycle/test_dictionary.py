@@ -249,7 +249,7 @@ def test_a_document_that_cannot_be_derived_stops_it(store: Store) -> None:
     whole = next(deriver_of(live.open(C), live.own).derive([long]))[0].chunks
     assert isinstance(whole, tuple)
     revision = store.document(C, "d0").revision
-    less = Derivation(document_id="d0", revision=revision, document=long, chunks=whole[1:])
+    less = Derivation(document_id="d0", revision=revision, document=long, chunks=whole[:-1])
     assert store.generations.derive(C, before.id, [less]) == [True]
     add(store, WORD)
     embedder.down = True

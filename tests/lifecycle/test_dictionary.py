@@ -394,17 +394,18 @@ def test_another_process_follows(open_store: Callable[[], Store], store: Store) 
     assert len(found.hits) == TOUCHED + 1
 
 
+@pytest.mark.timeout(900)
 def test_searches_and_writes_go_on(open_store: Callable[[], Store], store: Store) -> None:
     """Afterwards every document has the terms that the dictionary in force gives it."""
     serving = open_store()
     live = served(serving, FakeEmbedder(version="load"))
     indexer = Indexer(serving, live)
-    documents = fill(store, 300, live)
+    documents = fill(store, 100, live)
     searcher = Searcher(store=serving, live=live, reranker=None)
     own = served(store, FakeEmbedder(version="load"))
     words = ["差旅报销", "第一条", "住宿标准"]
     with load(searcher, indexer, C, documents) as made:
-        for number in range(4):
+        for number in range(2):
             time.sleep(0.3)
             if number % 2 == 0:
                 add(store, *words)

@@ -244,11 +244,10 @@ def _differences(wanted: Iterator[int], present: Iterator[int]) -> Iterator[tupl
     """Numbers that one of two ascending sequences lacks; one that is present twice is surplus."""
     want, have = next(wanted, None), next(present, None)
     while want is not None or have is not None:
-        if have is None or (want is not None and want < have):
-            assert want is not None
+        if want is not None and (have is None or want < have):
             yield want, "missing"
             want = next(wanted, None)
-        elif want is None or have < want:
+        elif have is not None and (want is None or have < want):
             yield have, "surplus"
             have = next(present, None)
         else:

@@ -27,13 +27,14 @@ from server.retrieval.query import (
     text_clauses,
     with_additions,
 )
+from server.retrieval.query_words import QueryVocabulary
 from server.retrieval.ranking import Ranking
 from server.retrieval.rerank import rerank
 from server.stores import contract
 from server.stores.checks import no_vectors
 from server.stores.contract import Legs, LegsRequest, Store, TextClause
 from server.stores.filters import All, Filter, Terms
-from server.vocabulary import QueryVocabulary, Vocabulary
+from server.vocabulary import Vocabulary
 
 Leg = Literal["bm25", "vector"]
 

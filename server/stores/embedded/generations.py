@@ -160,7 +160,12 @@ class EmbeddedGenerations:
     ) -> dict[str, tuple[StoredChunk, ...]]:
         with self._opened(collection) as opened, opened.database.reading() as connection:
             state = read_state(connection, numbered(generation))
-            return rows.chunks(connection, state.generation, document_ids)
+            return rows.chunks(
+                connection,
+                state.generation,
+                document_ids,
+                dimensions=state.recipe.dimensions,
+            )
 
     def containing(self, collection: str, terms: Sequence[str]) -> Iterator[str]:
         with self._opened(collection) as opened:

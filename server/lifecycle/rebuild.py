@@ -253,6 +253,7 @@ class Rebuilder:
     def _tidy(self, collection: str) -> list[Progress]:
         """Finish what a process left that died after its swap, and lift its fence."""
         live = clear_fence(self._store, collection)
+        self._store.generations.sweep(collection)
         rebuilds = Rebuilds(self._store.notes, collection)
         finished = []
         for record in rebuilds.all():

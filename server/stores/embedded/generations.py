@@ -86,6 +86,17 @@ class EmbeddedGenerations:
                     )
             self._clear_dropped(opened)
 
+    def sweep(self, collection: str) -> None:
+        with self._opened(collection) as opened:
+            self._clear_dropped(opened)
+            with opened.writing():
+                folders = (opened.folder / generation_folder(0)).parent.iterdir()
+                with opened.database.reading() as connection:
+                    known = {named(state.generation) for state in read_states(connection)}
+                for folder in folders:
+                    if folder.name not in known:
+                        shutil.rmtree(folder, ignore_errors=True)
+
     def _clear_dropped(self, opened: OpenCollection) -> None:
         """Remove what generations had that nobody sees any more, a part at a time."""
         with opened.database.reading() as connection:

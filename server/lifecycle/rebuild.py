@@ -198,9 +198,8 @@ class Rebuilder:
             try:
                 promote(target)
             except StoreUnavailable:
-                if target.progress.record.kind != "rebuild" or self._is_sound(
-                    target.generation, target.collection
-                ):
+                rebuilding = target.progress.record.kind == "rebuild"
+                if not rebuilding or self._is_sound(target.collection, target.generation):
                     raise
                 target = self._anew(target)
             else:

@@ -72,6 +72,9 @@ class ElasticsearchGenerations:
         self._layouts.forget(collection)
         return None
 
+    def sweep(self, collection: str) -> None:
+        self._sweep(self._layouts.get(collection, fresh=True))
+
     def pending(self, collection: str, generation: str) -> Iterator[Pending]:
         names = self._generation(collection, generation)[0].names
         refresh(self._client, names.documents)

@@ -42,6 +42,7 @@ class Searches:
         self._still_there = still_there
         self._opening = threading.Lock()
         self._texts: dict[int, TextFollower] = {}
+        self._searched = 0  # the generation
         self._vectors: VectorIndex | None = None
 
     def text(self, generation: int) -> TextFollower:
@@ -51,6 +52,14 @@ class Searches:
                     self._folder, generation, self._database, self._lock, self._still_there
                 )
             return self._texts[generation]
+
+    def _keep(self, generation: int) -> None:
+        """Let go of what another generation has open, once this one is searched: its files may have
+        been removed, and would keep their room on the disk."""
+        with self._opening:
+            if generation != self._searched:
+                self._searched = generation
+                self._texts = {each: t for each, t in self._texts.items() if each == generation}
 
     def forget(self, generation: int) -> None:
         """Let go of the indexes of a generation that was dropped."""
@@ -69,6 +78,7 @@ class Searches:
                     f"now, not {request.generation}: make terms and vector by its recipe."
                 )
             check_request(request, state.recipe.dimensions)
+            self._keep(state.generation)
             # What was dropped in the middle of a search may have been found in part only.
             with contextlib.suppress(GenerationNotFound):
                 legs = self._legs(state, request)

@@ -110,8 +110,8 @@ class EmbeddedGenerations:
         with opened.changing() as connection:
             known = {state.generation for state in read_states(connection)}
             keep = {opened.folder / generation_folder(number) for number in known}
-            for left in {*opened.folder.glob("generations/*")} - keep:
-                shutil.rmtree(left, ignore_errors=True)
+            for folder in {*opened.folder.glob("generations/*")} - keep:
+                shutil.rmtree(folder, ignore_errors=True)
 
     def pending(self, collection: str, generation: str) -> Iterator[Pending]:
         with self._opened(collection) as opened:

@@ -213,8 +213,7 @@ def writing(place: Path) -> Iterator[None]:
         where = error.filename or place
         if error.errno in _FULL:
             raise StoreFull(
-                f"{where} can't be written: {error.strerror}. Make room and run it again; what is "
-                "written already stays."
+                f"{where} can't be written: {error.strerror}. Make room; what is whole stays."
             ) from error
         raise InvalidInput(
             f"{where} can't be written: {error.strerror}.", field="folder"

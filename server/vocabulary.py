@@ -9,7 +9,7 @@ number that is passed over.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any, Literal, get_args
@@ -19,7 +19,12 @@ from server.analysis.entries import entries
 from server.analysis.normalize import Normalizer
 from server.analysis.stopwords import StopWords
 from server.analysis.synonyms import Synonyms, normal_rule
-from server.errors import InvalidInput, NoteConflict, StoreUnavailable, VersionNotFound
+from server.errors import (
+    InvalidInput,
+    NoteConflict,
+    StoreUnavailable,
+    VersionNotFound,
+)
 from server.stores.notes import Note, Notes
 from server.texts import check_text
 
@@ -83,12 +88,13 @@ class Vocabulary:
 
     def lines(self, collection: str, kind: Kind, version: int | None = None) -> Lines:
         """The lines of a version, or of the latest. Raises VersionNotFound."""
+        head = self._notes.get(collection, _HEAD)
         if version is None:
-            version = self.heads(collection)[kind]
+            version = _latest(head, kind)
         if version == 0:
             return Lines(version=0)
-        note = self._notes.get(collection, _key(kind, version))
-        if note is None or version > self.heads(collection)[kind]:
+        note = self._notes.get(collection, _key(kind, version)) if version > 0 else None
+        if note is None or not _is_named(head, kind, version):
             raise VersionNotFound(
                 f"The {_named(kind)} of {collection!r} has no version {version}; its history names "
                 "those that there are."
@@ -97,8 +103,7 @@ class Vocabulary:
 
     def history(self, collection: str, kind: Kind) -> list[Version]:
         """Every change, the latest first."""
-        head = self._notes.get(collection, _HEAD)
-        log = head.value.get(kind, {}).get("log", []) if head else []
+        log = _log(self._notes.get(collection, _HEAD), kind)
         return [Version(**entry) for entry in reversed(log)]
 
     def change(
@@ -246,7 +251,7 @@ class _Identity:
             return line
         if self._kind == "synonyms":
             return normal_rule(line, self._normalizer)
-        word = line.split()[0] if self._kind == "dictionary" else line
+        word = line.split(maxsplit=1)[0] if self._kind == "dictionary" else line
         return self._normalizer.normalize(word).text.strip()
 
 
@@ -267,10 +272,20 @@ def _latest(head: Note | None, kind: Kind) -> int:
     return int(head.value.get(kind, {}).get("version", 0)) if head else 0
 
 
+def _log(head: Note | None, kind: Kind) -> list[Mapping[str, Any]]:
+    return list(head.value.get(kind, {}).get("log", [])) if head else []
+
+
+def _is_named(head: Note | None, kind: Kind, version: int) -> bool:
+    """Whether the head knows a version, which it doesn't where a change was killed midway."""
+    logged = [int(entry["version"]) for entry in _log(head, kind)]
+    return version in logged or (len(logged) == _LOGGED and 0 < version < logged[0])
+
+
 def _with(head: Note | None, kind: Kind, made: Version) -> dict[str, Any]:
     """The head's value with one more change."""
     value = dict(head.value) if head else {}
-    log = [*value.get(kind, {}).get("log", []), asdict(made)]
+    log = [*_log(head, kind), asdict(made)]
     value[kind] = {"version": made.version, "log": log[-_LOGGED:]}
     return value
 

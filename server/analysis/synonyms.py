@@ -126,6 +126,9 @@ class Synonyms:
         return None
 
 
+NO_SYNONYMS = Synonyms()
+
+
 def normal_rule(line: str, normalizer: Normalizer) -> str:
     """A line as it tells one rule from another, however it is written. Raises InvalidInput."""
     try:

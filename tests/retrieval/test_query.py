@@ -1,7 +1,6 @@
 """What of a query goes to the BM25 retriever: its terms, those that synonyms add, without stop words."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 

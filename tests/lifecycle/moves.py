@@ -4,8 +4,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from server.analysis.analyzer import JiebaAnalyzer
-from server.documents import Document, passage_text
+from server.documents import Document, Vector, passage_text
 from server.ingest.indexer import Indexer, Put
 from server.lifecycle.archive import Archive
 from server.lifecycle.transfer import Report, Transfer
@@ -40,18 +42,30 @@ def contents(store: Store, collection: str) -> dict[str, Document]:
     return {stored.document.id: stored.document for stored in store.documents(collection)}
 
 
-def passages_and_vectors(store: Store, collection: str) -> dict[str, tuple[str, bytes | None]]:
-    """By chunk id what a model read of it, and its vector as bytes."""
+def chunks(store: Store, collection: str) -> dict[str, tuple[str, Vector | None]]:
+    """By chunk id what a model read of it, and its vector."""
     live = store.live(collection, fresh=True)
     found = {}
     for document in contents(store, collection).values():
-        chunks = store.generations.chunks(collection, live.id, [document.id])
-        for stored in chunks.get(document.id, ()):
-            chunk = stored.chunk
-            passage = passage_text(document.title, chunk.headings, chunk.text)
-            vector = None if stored.vector is None else stored.vector.tobytes()
-            found[chunk.id] = (passage, vector)
+        stored = store.generations.chunks(collection, live.id, [document.id])
+        for each in stored.get(document.id, ()):
+            passage = passage_text(document.title, each.chunk.headings, each.chunk.text)
+            found[each.chunk.id] = (passage, each.vector)
     return found
+
+
+def assert_same_chunks(
+    one: dict[str, tuple[str, Vector | None]], other: dict[str, tuple[str, Vector | None]]
+) -> None:
+    """Passages are the same; vectors too, but for a last bit that Elasticsearch rounds."""
+    assert one.keys() == other.keys()
+    for chunk_id, (passage, vector) in one.items():
+        assert other[chunk_id][0] == passage
+        theirs = other[chunk_id][1]
+        if vector is None or theirs is None:
+            assert vector is theirs
+        else:
+            np.testing.assert_allclose(theirs, vector, atol=1e-6)
 
 
 def change_dictionary(store: Store, indexer: Indexer, collection: str, lines: list[str]) -> None:

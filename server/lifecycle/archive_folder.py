@@ -157,9 +157,11 @@ def require_empty(folder: Path) -> None:
         )
 
 
-def put_file(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all, and safe when this returns."""
+def put_file(path: Path, data: bytes, *, private: bool = False) -> None:
+    """Write a file whole or not at all, and safe when this returns. ``private``: for its owner alone."""
     with replacing(path) as stream:
+        if private:
+            os.fchmod(stream.fileno(), 0o600)
         stream.write(data)
 
 

@@ -152,6 +152,14 @@ class Vocabulary:
             collection, kind, lambda _: old, author, comment or f"as version {version}"
         )
 
+    def edited(
+        self, collection: str, kind: Kind, *, add: Sequence[str] = (), remove: Sequence[str] = ()
+    ) -> tuple[str, ...]:
+        """The lines that ``change`` would make, without making them. Raises InvalidInput."""
+        new = _Edit(kind, add, remove).of(self.lines(collection, kind).lines)
+        _check(kind, new)
+        return tuple(new)
+
     def dictionary(self, collection: str, version: int | None = None) -> UserDictionary:
         """A version of the dictionary, or the latest. Raises VersionNotFound."""
         return UserDictionary.parse(self.lines(collection, "dictionary", version).lines)

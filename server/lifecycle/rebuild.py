@@ -108,18 +108,9 @@ class Rebuilder:
         held, lease = self._lock(collection, "rollback")
         with _closing_on_error(held):
             self._tidy(collection)
-            kept = [
-                each for each in self._store.generations.all(collection) if each.state == "kept"
-            ]
-            chosen = [each for each in kept if to in {None, each.id}]
-            if not chosen:
-                there = ", ".join(each.id for each in kept) or "none"
-                raise GenerationNotFound(
-                    f"Collection {collection!r} has no old generation {to or ''}".rstrip()
-                    + f" to roll back to; kept: {there}. TANYUAN_KEEP_GENERATIONS says how many are."
-                )
-            progress = self._progress(collection, "rollback", chosen[-1], by)
-            return self._work(collection, chosen[-1], lease, progress, held)
+            chosen = self._kept(collection, to)
+            progress = self._progress(collection, "rollback", chosen, by)
+            return self._work(collection, chosen, lease, progress, held)
 
     def abandon(self, collection: str) -> list[Rebuild]:
         """Give up what was cut off or is running, and remove what it made; the records of these.
@@ -140,6 +131,26 @@ class Rebuilder:
         with held:
             self._tidy(collection)
             return self._drop_building(collection)
+
+    def _kept(self, collection: str, to: str | None) -> Generation:
+        """The old generation with this id; None: the one that was live before."""
+        live = self._store.live(collection, fresh=True)
+        kept = {
+            each.id: each
+            for each in self._store.generations.all(collection)
+            if each.state == "kept"
+        }
+        if to is None and kept:
+            records = Rebuilds(self._store.notes, collection).all()
+            before = [each.replaced for each in records if each.generation == live.id]
+            to = next((each for each in before if each in kept), max(kept))
+        if to not in kept:
+            wanted = f"no old generation {to}" if to else "no old generation"
+            raise GenerationNotFound(
+                f"Collection {collection!r} has {wanted} to roll back to; kept: "
+                f"{', '.join(kept) or 'none'}. TANYUAN_KEEP_GENERATIONS says how many are."
+            )
+        return kept[to]
 
     def _lock(self, collection: str, work: str) -> tuple[ExitStack, Lease]:
         self._store.live(collection, fresh=True)  # CollectionNotFound before anything else
@@ -187,9 +198,8 @@ class Rebuilder:
             try:
                 promote(target)
             except StoreUnavailable:
-                if target.progress.record.kind != "rebuild" or self._is_sound(
-                    target.generation, target.collection
-                ):
+                rebuilding = target.progress.record.kind == "rebuild"
+                if not rebuilding or self._is_sound(target.collection, target.generation):
                     raise
                 target = self._anew(target)
             else:
@@ -242,6 +252,7 @@ class Rebuilder:
     def _tidy(self, collection: str) -> list[Progress]:
         """Finish what a process left that died after its swap, and lift its fence."""
         live = clear_fence(self._store, collection)
+        self._store.generations.sweep(collection)
         rebuilds = Rebuilds(self._store.notes, collection)
         finished = []
         for record in rebuilds.all():

@@ -14,7 +14,7 @@ from server.documents import (
     document_id_of,
     passage_text,
 )
-from server.errors import GenerationChanged, TanyuanError
+from server.errors import EmbedderUnavailable, GenerationChanged, TanyuanError
 from server.hits import Degraded, Hit, Ranker, Retrieval, Stage
 from server.live import Live, LiveCollections
 from server.models.contract import Reranker
@@ -27,13 +27,13 @@ from server.retrieval.query import (
     text_clauses,
     with_additions,
 )
+from server.retrieval.query_words import QueryVocabulary
 from server.retrieval.ranking import Ranking
 from server.retrieval.rerank import rerank
 from server.stores import contract
-from server.stores.checks import no_vectors
 from server.stores.contract import Legs, LegsRequest, Store, TextClause
 from server.stores.filters import All, Filter, Terms
-from server.vocabulary import QueryVocabulary, Vocabulary
+from server.vocabulary import Vocabulary
 
 Leg = Literal["bm25", "vector"]
 
@@ -275,7 +275,10 @@ def visible(filter_: Filter | None, groups: frozenset[str] | None) -> Filter | N
 
 def _embed(query: SearchQuery, live: Live) -> Vector:
     if live.embedder is None:
-        raise no_vectors(query.collection)
+        raise EmbedderUnavailable(
+            f"Collection {query.collection!r} was indexed without an embedder, so words alone decide; "
+            f"to search by meaning: scripts/rebuild --collection {query.collection}"
+        )
     return live.embedder.embed_query(query.query)
 
 

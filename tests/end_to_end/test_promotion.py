@@ -59,7 +59,7 @@ def test_running_servers_follow(kind: str, tmp_path: Path, request: pytest.Fixtu
             server.fill(C, **{f"later{number}": "年休假满一年可休五天。"})
         for server in servers:
             found = server.call(
-                f"/v1/search?collection={C}&mode=vector&rerank=false&q=annual%20leave"
+                f"/v1/search?collection={C}&mode=vector&rerank=false&q={quote('满一年的年休假是几天')}"
             )
             assert {hit["document_id"] for hit in found["hits"][:2]} == {"later0", "later1"}
 

@@ -72,6 +72,9 @@ class ElasticsearchGenerations:
         self._layouts.forget(collection)
         return None
 
+    def sweep(self, collection: str) -> None:
+        self._sweep(self._layouts.get(collection, fresh=True))
+
     def pending(self, collection: str, generation: str) -> Iterator[Pending]:
         names = self._generation(collection, generation)[0].names
         refresh(self._client, names.documents)
@@ -158,9 +161,14 @@ class ElasticsearchGenerations:
             )
         except StoreTimeout:
             return False
+        if health["status"] == "red" and waited >= _UNASSIGNED_SECONDS:
+            raise StoreUnavailable(
+                f"{index} has lost shards with a node of Elasticsearch. Bring the node back, or drop "
+                "this generation and make it anew."
+            )
         copies = 1 + min(replicas, health["number_of_data_nodes"] - 1)
         missing = health["active_shards"] < copies * health["active_primary_shards"]
-        if missing and waited < _UNASSIGNED_SECONDS:
+        if health["status"] == "red" or (missing and waited < _UNASSIGNED_SECONDS):
             time.sleep(0.2)
             return False
         return True

@@ -7,13 +7,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from itertools import islice
 
-import numpy as np
-
 from server.documents import Chunk, Document
 from server.stores.audit import Audited, AuditedChunk, Drift, DriftKind
 from server.stores.embedded.changes import Change
 from server.stores.embedded.collection import OpenCollection
-from server.stores.embedded.rows import metadata_of
+from server.stores.embedded.rows import metadata_of, vector_in
 from server.stores.embedded.states import read_state
 from server.stores.embedded.strays import Strays
 from server.stores.embedded.text_follower import TextFollower
@@ -178,7 +176,8 @@ def _chunks(
     connection: sqlite3.Connection, generation: int, version: int, document_id: str, revision: int
 ) -> Iterator[AuditedChunk]:
     for number, position, text, start, end, headings, vector in connection.execute(
-        'SELECT c.id, c.position, c.text, c.start, c."end", c.headings, v.vector '
+        'SELECT c.id, c.position, c.text, c.start, c."end", c.headings, '
+        "CAST(v.vector AS BLOB) "
         "FROM chunks c LEFT JOIN vectors v ON v.chunk = c.id "
         "WHERE c.version = ? AND c.generation = ?",
         (version, generation),
@@ -194,9 +193,7 @@ def _chunks(
                 headings=tuple(json.loads(headings)),
             ),
             revision=revision,
-            vector=None
-            if vector is None
-            else np.frombuffer(vector[: len(vector) // 4 * 4], "<f4").astype(np.float32),
+            vector=vector_in(vector),
         )
 
 

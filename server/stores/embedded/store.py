@@ -107,6 +107,8 @@ class EmbeddedStore:
         """
         with self._drafted(name) as draft:
             copy_in(file, draft)
+        with self._opened(name) as opened, opened.writing():
+            opened.follow()
         return self.collection(name)
 
     def describe(self, name: str, description: str) -> Collection:

@@ -10,6 +10,7 @@ from server.answering.answerer import Answerer
 from server.ingest.chunker import chunker_for
 from server.ingest.derivation import recipe_of
 from server.ingest.indexer import Indexer
+from server.lifecycle.dictionary import DictionaryChanges
 from server.lifecycle.rebuild import Rebuilder
 from server.live import LiveCollections
 from server.models.choice import Choice, choose_embedder, choose_generator, choose_reranker
@@ -19,6 +20,7 @@ from server.retrieval.query_log import QueryLog
 from server.retrieval.searcher import Searcher
 from server.settings import Settings
 from server.stores.contract import Store
+from server.vocabulary import Vocabulary
 from server.web.application import build
 from server.web.keys import Keys
 from server.web.readiness import Readiness
@@ -50,6 +52,7 @@ def open_services(settings: Settings, *, warm_up: bool = False) -> Services:
         if choice.adapter is None
     }
     live = open_live(settings, store, dictionary, analyzer, embedder)
+    vocabulary = Vocabulary(store.notes)
     indexer = Indexer(store, live)
     searcher = Searcher(
         store=store,
@@ -78,6 +81,8 @@ def open_services(settings: Settings, *, warm_up: bool = False) -> Services:
         searcher=searcher,
         answerer=answerer,
         rebuilder=Rebuilder(store, live, keep=settings.keep_generations),
+        vocabulary=vocabulary,
+        dictionaries=DictionaryChanges(store, live, vocabulary, JiebaAnalyzer, dictionary),
         keys=Keys.in_folder(settings.data),
         query_log=QueryLog.in_folder(settings.data) if settings.query_log else None,
         choices=(

@@ -37,6 +37,9 @@ def guarded(name, run, arguments) -> int:
     except TanyuanError as error:
         print(f"{name}: {error.message}", file=sys.stderr)
         return 2
+    except OSError as error:
+        print(f"{name}: {error.filename or error}: {error.strerror}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print("\nStopped. Run it again to go on.", file=sys.stderr)
         return 130

@@ -49,9 +49,9 @@ class Copied:
     """A file of a backup. ``documents``: about how many, since others may write meanwhile."""
 
     name: str  # of the collection, or of the file in the data folder
-    file: str  # path within the backup
-    bytes: int
-    sha256: str
+    file: str  # path within the backup, or the snapshot
+    bytes: int = 0
+    sha256: str = ""
     documents: int = 0
 
 
@@ -59,7 +59,7 @@ class Copied:
 class Backup:
     name: str
     format: int = FORMAT
-    product: str
+    product: str = __version__
     created_at: str  # ISO 8601, UTC
     collections: tuple[Copied, ...]
     files: tuple[Copied, ...] = ()
@@ -119,55 +119,36 @@ class Backups:
         name: str,
         collections: Mapping[str, str],
         *,
+        files: Mapping[str, Path] | None = None,
         progress: Callable[[], None] = lambda: None,
     ) -> list[Collection]:
-        """Make new collections of those in a backup: name there → name here. All files are checked
-        before any is used.
+        """Make new collections of those in a backup: name there → name here; and put back its ``files``:
+        name → path. Everything is checked before anything is made.
 
-        Raises CollectionExists, CollectionNotFound, InvalidInput for a damaged backup.
+        Raises CollectionExists, CollectionNotFound; InvalidInput for a damaged backup, or for a file
+        that is there already.
         """
-        held = {each.name: each for each in self.one(name).collections}
-        for there, here in collections.items():
-            check_collection(here)
-            if there not in held:
-                raise CollectionNotFound(f"The backup {name!r} holds no collection {there!r}.")
-            if self._is_there(here):
-                raise CollectionExists(
-                    f"There is a collection {here!r}, and a restore never overwrites one. Restore it "
-                    "under another name with --as, or delete that one first."
-                )
+        backup = self.one(name)
+        require_free(self._store.collection, backup, collections)
+        held = {each.name: each for each in backup.collections}
         paths = {here: self._checked(name, held[there]) for there, here in collections.items()}
+        back = [each for each in backup.files if each.name in (files or {})]
+        contents = {(files or {})[each.name]: self._checked(name, each) for each in back}
+        for target in contents:
+            if target.exists():
+                raise InvalidInput(
+                    f"{target} is there already, and a restore never overwrites a file.",
+                    field="files",
+                )
+        with writing(self._place):
+            for target, path in contents.items():
+                target.parent.mkdir(parents=True, exist_ok=True)
+                put_file(target, path.read_bytes(), private=True)
         restored = []
         for here, path in paths.items():
             restored.append(self._store.restore(here, path))
             progress()
         return restored
-
-    def restore_files(self, name: str, targets: Mapping[str, Path]) -> list[str]:
-        """Put back files of the data folder: name → path. Names of those that were in the backup.
-
-        Raises InvalidInput where one lies there already.
-        """
-        held = [each for each in self.one(name).files if each.name in targets]
-        for each in held:
-            if targets[each.name].exists():
-                raise InvalidInput(
-                    f"{targets[each.name]} is there already, and a restore never overwrites it.",
-                    field="files",
-                )
-        with writing(self._place):
-            for each in held:
-                data = self._checked(name, each).read_bytes()
-                targets[each.name].parent.mkdir(parents=True, exist_ok=True)
-                put_file(targets[each.name], data, private=True)
-        return [each.name for each in held]
-
-    def _is_there(self, collection: str) -> bool:
-        try:
-            self._store.collection(collection)
-        except CollectionNotFound:
-            return False
-        return True
 
     def _checked(self, name: str, copied: Copied) -> Path:
         """The file of a collection, which is as it was written."""
@@ -222,7 +203,6 @@ class Backups:
                 kept.append(_copied(draft, copy, file, 0))
         backup = Backup(
             name=name,
-            product=__version__,
             created_at=now(),
             collections=tuple(copies),
             files=tuple(kept),
@@ -243,6 +223,25 @@ def check_name(name: str) -> str:
             field="name",
         )
     return name
+
+
+def require_free(
+    find: Callable[[str], Collection], backup: Backup, collections: Mapping[str, str]
+) -> None:
+    """Raise CollectionNotFound for what a backup does not hold, CollectionExists for a name that is
+    taken; ``collections``: name there → name here."""
+    held = {each.name for each in backup.collections}
+    for there, here in collections.items():
+        if there not in held:
+            raise CollectionNotFound(f"The backup {backup.name!r} holds no collection {there!r}.")
+        try:
+            find(check_collection(here))
+        except CollectionNotFound:
+            continue
+        raise CollectionExists(
+            f"There is a collection {here!r}, and a restore never overwrites one. Restore it under "
+            "another name with --as, or delete that one first."
+        )
 
 
 def _copied(draft: Path, path: Path, name: str, documents: int) -> Copied:

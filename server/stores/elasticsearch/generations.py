@@ -223,7 +223,7 @@ class ElasticsearchGenerations:
         index = layout.names.index(live.id)
         self._client.indices.put_mapping(index=index, meta={"recipes": recipes})
         try:
-            switches.restamp(self._client, layout.names, live, edition, fence)
+            switches.restamp(self._client, layout.names, live, edition, recipe, fence)
         except NoAlias:
             raise _lost(collection) from None
         return self._seen(collection, replace(live, recipe=recipe, edition=edition, fence=""))

@@ -10,7 +10,7 @@ from server.lifecycle.vectors import KeyedVectors, stored_vectors
 from server.recipes import Recipe
 from server.stores.contract import Store
 
-_BATCH = 64  # documents put together
+_BATCH = 200  # documents put together
 _BATCH_CHARS = 4_000_000
 
 Batch = tuple[Sequence[Document], KnownVectors | None]

@@ -228,18 +228,12 @@ class Transfer:
                 self._store.notes.put(name, key, value)
 
     def _recipe_for(self, origin: Origin) -> Recipe:
-        """This process's recipe with the dictionary that is in force at the origin.
-
-        An origin without a dictionary of its own, whose terms this process can't make, has them made as
-        a new collection has.
-        """
+        """This process's recipe with the dictionary that is in force at the origin, or with none."""
         own, stamped = self._indexer.recipe, origin.recipe
         if stamped.analyzer == own.analyzer:
             return replace(own, dictionary=stamped.dictionary)
-        analyzer = self._make_analyzer(_dictionary(origin)).fingerprint
-        if not stamped.dictionary and analyzer != stamped.analyzer:
-            return own
-        return replace(own, analyzer=analyzer, dictionary=stamped.dictionary)
+        analyzer = self._make_analyzer(_dictionary(origin))
+        return replace(own, analyzer=analyzer.fingerprint, dictionary=stamped.dictionary)
 
     def _put_all(self, name: str, batches: Iterable[Batch], report: Report) -> dict[str, str]:
         """Put what comes; the content hash by id of everything that was sent."""

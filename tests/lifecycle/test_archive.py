@@ -4,6 +4,8 @@ import json
 import resource
 import shutil
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,13 +19,15 @@ from hypothesis import strategies as st
 from server.analysis.analyzer import JiebaAnalyzer
 from server.documents import Document
 from server.errors import CollectionExists, InvalidInput, StoreFull
+from server.ingest.chunker import Chunker
 from server.lifecycle.archive import Archive
 from server.lifecycle.exporter import Exporter
+from server.lifecycle.rebuild import Rebuilder
 from server.lifecycle.transfer import Report
 from server.stores.contract import Store
 from server.stores.embedded.store import EmbeddedStore
 from server.vocabulary import Vocabulary
-from tests.fakes import FakeEmbedder, make_indexer
+from tests.fakes import FakeEmbedder, live_collections, make_indexer
 from tests.lifecycle.archives import documents, some_documents
 from tests.lifecycle.moves import (
     ANALYZER,
@@ -34,6 +38,7 @@ from tests.lifecycle.moves import (
     import_archive,
     put,
 )
+from tests.product import ROOT, environment, script
 from tests.stores.contract import unique_name
 
 
@@ -289,6 +294,33 @@ def test_an_export_while_others_write(store: Store, tmp_path: Path) -> None:
         np.testing.assert_allclose(vector, embedder.embed_query(passage), atol=1e-6)
 
 
+@pytest.mark.parametrize("version", ["1", "2"])
+def test_an_export_across_a_rebuild(embedded: EmbeddedStore, tmp_path: Path, version: str) -> None:
+    """With the same embedder nothing is lost; another one's vectors are never mixed in."""
+    embedder = FakeEmbedder()
+    indexer = make_indexer(embedded, ANALYZER, embedder)
+    indexer.ensure_collection("books")
+    put(indexer, "books", some_documents(40))
+    live = live_collections(embedded, ANALYZER, FakeEmbedder(version=version), Chunker(len, 40))
+
+    def rebuild(done: int) -> None:
+        if done == 20:
+            Rebuilder(embedded, live, keep=0).rebuild("books", by="test").run()
+
+    exporter = Exporter(embedded, "books", vectors=True, part_documents=10, progress=rebuild)
+    if version == "2":
+        with pytest.raises(InvalidInput, match="--overwrite"):
+            exporter.run(tmp_path / "a")
+        return
+    manifest = exporter.run(tmp_path / "a")
+    assert manifest.vectors >= 40
+    embedder.calls.clear()
+    assert import_archive(embedded, indexer, tmp_path / "a", "again").whole
+    for passage, vector in chunks(embedded, "again").values():
+        assert vector is not None
+        assert vector.tobytes() == embedder.embed_query(passage).tobytes()
+
+
 def test_a_full_disk_is_said_and_gone_on_from(embedded: EmbeddedStore, tmp_path: Path) -> None:
     indexer = make_indexer(embedded, ANALYZER)
     indexer.ensure_collection("books")
@@ -316,3 +348,57 @@ def test_two_exports_into_one_folder(embedded: EmbeddedStore, tmp_path: Path) ->
             Exporter(embedded, "books").run(tmp_path / "a")
 
     assert Exporter(embedded, "books", progress=another).run(tmp_path / "a").state == "whole"
+
+
+# Scripts -------------------------------------------------------------------------------------------
+
+
+def run(data: Path, name: str, *arguments: object) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, ROOT / "scripts" / name, *map(str, arguments)],
+        env=environment(data, embedder="auto"),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_the_scripts(embedded: EmbeddedStore, tmp_path: Path) -> None:
+    data, archive = tmp_path, tmp_path / "a.tar.gz"
+    (tmp_path / "files").mkdir()
+    for number in range(5):
+        (tmp_path / "files" / f"{number}.md").write_text(
+            f"# 第{number}条\n\n请假须提前{number}天。"
+        )
+    script("index_documents", str(tmp_path / "files"), "--collection=books", data=data)
+    done = run(data, "export_collection", archive, "--collection=books", "--vectors")
+    assert done.returncode == 0, done.stderr
+    assert "Exported 5 documents of books with 5 vectors" in done.stdout
+    done = run(data, "export_collection", archive, "--collection=books", "--vectors")
+    assert done.returncode == 2
+    assert "--overwrite" in done.stderr
+    other = tmp_path / "other"
+    done = run(other, "import_collection", archive)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    assert "books: 5 documents written (5 chunks)" in done.stdout
+    there = EmbeddedStore(other / "store")
+    assert there.collection("books").recipe == embedded.collection("books").recipe
+    assert_same_chunks(chunks(there, "books"), chunks(embedded, "books"))
+    there.close()
+    damaged = bytearray(archive.read_bytes())
+    damaged[len(damaged) // 2] ^= 255
+    archive.write_bytes(damaged)
+    for name, *arguments in (
+        ("import_collection", archive, "--as=again"),
+        ("import_collection", tmp_path / "missing"),
+        ("export_collection", tmp_path / "b", "--collection=missing"),
+        ("export_collection", tmp_path / "b", "--collection=Bad Name"),
+        ("export_collection", "/proc/a", "--collection=books"),
+    ):
+        done = run(data, str(name), *arguments)
+        assert done.returncode == 2, done
+        assert done.stderr.startswith(f"{name}: ")
+        assert "Traceback" not in done.stderr
+    assert [each.name for each in embedded.collections()] == ["books"]

@@ -1,0 +1,1 @@
+"""Lifecycle: generations rebuilt, verified, promoted and rolled back."""

@@ -9,6 +9,7 @@ from server.answering.answerer import Answerer
 from server.ingest.chunker import chunker_for
 from server.ingest.derivation import recipe_of
 from server.ingest.indexer import Indexer
+from server.lifecycle.rebuild import Rebuilder
 from server.live import LiveCollections
 from server.models.choice import Choice, choose_embedder, choose_generator, choose_reranker
 from server.models.contract import Embedder
@@ -73,6 +74,7 @@ def open_services(settings: Settings, *, warm_up: bool = False) -> Services:
         indexer=indexer,
         searcher=searcher,
         answerer=answerer,
+        rebuilder=Rebuilder(store, live, keep=settings.keep_generations),
         keys=Keys.in_folder(settings.data),
         choices=(
             ("store", store.kind, "TANYUAN_STORE names it"),

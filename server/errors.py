@@ -100,6 +100,22 @@ class RebuildRunning(TanyuanError):
     code = "rebuild_running"
 
 
+class RebuildNotFound(TanyuanError):
+    code = "rebuild_not_found"
+
+
+class RebuildFailed(TanyuanError):
+    """The new generation can't be made or did not pass; the live one is as it was."""
+
+    code = "rebuild_failed"
+
+
+class Stopped(TanyuanError):
+    """Somebody asked for a rebuild to stop; it can be resumed or abandoned."""
+
+    code = "stopped"
+
+
 class StoreUnavailable(TanyuanError):
     """The store can't be reached or can't serve now; trying again later may work."""
 

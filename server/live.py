@@ -9,7 +9,7 @@ something else, is an error that names both and the command that mends it; the o
 import threading
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from server.analysis.contract import Analyzer
 from server.analysis.dictionary import UserDictionary
@@ -93,9 +93,23 @@ class LiveCollections:
         opened_at, live = self._opened.get(collection, (0.0, None))
         if live is None or live.generation != generation or not self._is_whole(live, opened_at):
             self._note(collection, generation)
-            live = self._make(collection, generation)
+            followed = collection in self._followed
+            live = self._make(collection, generation, followed=followed)
             self._opened[collection] = (now, live)
         return live
+
+    def of(self, collection: str, generation: Generation) -> Live:
+        """What serves a generation that is not live yet, whatever settings pin."""
+        return self._make(collection, generation, followed=True)
+
+    def target(self, collection: str) -> Recipe:
+        """What a rebuild makes now: this process's own recipe, with the collection's dictionary.
+
+        Raises CollectionNotFound, StoreUnavailable.
+        """
+        stamped = self._store.live(collection, fresh=True).recipe
+        analyzer = self._analyzer_of(collection, stamped) or self._analyzer
+        return replace(self.own, analyzer=analyzer.fingerprint, dictionary=stamped.dictionary)
 
     def _is_whole(self, live: Live, opened_at: float) -> bool:
         """What could not be had is looked for again now and then."""
@@ -108,9 +122,8 @@ class LiveCollections:
             self._followed.add(collection)
         self._seen[collection] = generation.key
 
-    def _make(self, collection: str, generation: Generation) -> Live:
+    def _make(self, collection: str, generation: Generation, *, followed: bool) -> Live:
         recipe = generation.recipe
-        followed = collection in self._followed
         analyzer = self._analyzer_of(collection, recipe)
         embedder, vectors = self._embedder_of(collection, recipe, followed=followed)
         return Live(

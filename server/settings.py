@@ -51,6 +51,7 @@ class Settings:
     hub_endpoint: str = "https://huggingface.co"  # or a mirror; only scripts/fetch_models asks it
     models: str = ""  # folder of model weights; empty: <data>/models
     chunk_tokens: int = 0  # the most tokens of a chunk; 0: as many as suit the embedder
+    keep_generations: int = 1  # old ones that stay for scripts/rollback
     dictionary: str = ""  # jieba user dictionary; empty: <data>/dictionary.txt where it exists
     ollama_host: str = "http://127.0.0.1:11434"
     generator_context: int = 8192  # num_ctx: tokens of prompt and answer together
@@ -73,8 +74,9 @@ class Settings:
         for name in ("threads", "elasticsearch_shards", "generator_answer_tokens", "rerank_top_n"):
             if getattr(self, name) < 1:
                 raise _wrong(name, "at least 1", getattr(self, name))
-        if self.elasticsearch_replicas < 0:
-            raise _wrong("elasticsearch_replicas", "at least 0", self.elasticsearch_replicas)
+        for name in ("elasticsearch_replicas", "keep_generations"):
+            if getattr(self, name) < 0:
+                raise _wrong(name, "at least 0", getattr(self, name))
         if self.generator_context < 2 * self.generator_answer_tokens:
             raise _wrong(
                 "generator_context",

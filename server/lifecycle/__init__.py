@@ -1,1 +1,1 @@
-"""Lifecycle: generations rebuilt, verified, promoted and rolled back."""
+"""Lifecycle: rebuild, promote and roll back generations, change dictionaries, verify and mend."""

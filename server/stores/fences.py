@@ -6,7 +6,7 @@ from collections.abc import Callable
 from server.stores.generations import Generation
 
 MAKER_SECONDS = 10.0  # after which whoever made a fence lifts it and tries again later
-LIFT_SECONDS = 30.0  # after which whoever waits takes the maker for dead
+LIFT_SECONDS = 20.0  # after which whoever waits takes the maker for dead
 _PAUSE_SECONDS = 0.05
 
 

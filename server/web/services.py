@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from server.answering.answerer import Answerer
 from server.ingest.indexer import Indexer
+from server.lifecycle.rebuild import Rebuilder
 from server.retrieval.searcher import Searcher
 from server.settings import Settings
 from server.stores.contract import Store
@@ -33,6 +34,7 @@ class Services:
     indexer: Indexer
     searcher: Searcher
     answerer: Answerer
+    rebuilder: Rebuilder
     keys: Keys
     choices: tuple[tuple[str, str, str], ...]
     components: Callable[[], Mapping[str, Component]]

@@ -10,6 +10,7 @@ from server.analysis.analyzer import JiebaAnalyzer
 from server.answering.answerer import Answerer
 from server.errors import GeneratorInterrupted, TanyuanError
 from server.ingest.indexer import Indexer
+from server.lifecycle.rebuild import Rebuilder
 from server.models.contract import Generated, Message
 from server.retrieval.searcher import Searcher
 from server.settings import Settings
@@ -122,6 +123,7 @@ def make_services(settings: Settings, *, generator: ScriptedGenerator | None = N
         indexer=indexer,
         searcher=searcher,
         answerer=answerer,
+        rebuilder=Rebuilder(store, live),
         keys=Keys.in_folder(settings.data),
         choices=(),
         components=components,

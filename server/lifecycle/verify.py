@@ -84,7 +84,7 @@ class Report:
 
 
 @dataclass(slots=True, kw_only=True)
-class Progress:
+class Seen:
     """How far the walk is. ``waiting``: suspects that are looked at again."""
 
     documents: int = 0
@@ -111,7 +111,7 @@ def verify(
     mender: Mender | None = None,
     patience: Patience | None = None,
     stop: Callable[[], str] = lambda: "",
-    progress: Callable[[Progress], None] = lambda _: None,
+    progress: Callable[[Seen], None] = lambda _: None,
 ) -> Report:
     """Look at every document of a collection, and mend what is damaged where there is a ``mender``.
 
@@ -164,9 +164,9 @@ class _Walk:
         mender: Mender | None,
         patience: Patience,
         stop: Callable[[], str],
-        progress: Callable[[Progress], None],
+        progress: Callable[[Seen], None],
     ) -> None:
-        self.seen = Progress()
+        self.seen = Seen()
         self._store = store
         self._live = live
         self._collection = collection

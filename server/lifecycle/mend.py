@@ -11,9 +11,10 @@ from server.errors import (
     DocumentNotFound,
     GenerationChanged,
     RevisionConflict,
+    StoreUnavailable,
     TanyuanError,
 )
-from server.ingest.derivation import BATCH, Derived
+from server.ingest.derivation import BATCH
 from server.ingest.indexer import Indexer, deriver_of
 from server.lifecycle.findings import Finding, Kind, is_sound, judge
 from server.live import Live, LiveCollections
@@ -79,6 +80,7 @@ class Mender:
         if document is None and unfinished:
             self._finish_delete(collection, audited)
         elif document is not None and unfinished:
+            self._require_whole(collection, document)
             [result] = self._indexer.put(
                 collection,
                 [document],
@@ -88,11 +90,22 @@ class Mender:
             if isinstance(result, TanyuanError) and not isinstance(result, RevisionConflict):
                 raise result
             return False
+        if rewrite and document is not None:
+            self._require_whole(collection, document)
         unwanted = _REMOVED | {Kind.SURPLUS_CHUNK} if rewrite else _REMOVED
         keys = [finding.key for finding in findings if finding.kind in unwanted]
         if keys:
             self._store.audits.remove(collection, keys)
         return document is not None
+
+    def _require_whole(self, collection: str, document: Document) -> None:
+        """Refuse to put a document again that is not what was put: the store has lost a part of it."""
+        state = self._store.states(collection, [document.id]).get(document.id)
+        if state is not None and state.content_hash != document.content_hash:
+            raise StoreUnavailable(
+                f"The document {document.id} itself is damaged: what the store has is not what was "
+                "put. Put it again, or restore a backup."
+            )
 
     def _finish_delete(self, collection: str, audited: Audited) -> None:
         """The store finishes a delete that is asked for again; the revision keeps it from deleting
@@ -106,63 +119,54 @@ class Mender:
         """Derive documents by the live recipe and put the result; by id, why one failed."""
         by_id = {audited.document_id: audited for audited in group}
         documents = [audited.document for audited in group if audited.document]
-        if not documents:
-            return {}
+        failed: dict[str, str] = {}
 
         def known(some: Sequence[Document]) -> Mapping[str, Vector]:
             return _sound_vectors([by_id[each.id] for each in some], live.recipe)
 
-        failed: dict[str, str] = {}
         try:
-            for batch in deriver_of(live, self._live.own).derive(documents, known=known):
-                good = [item for item in batch if not isinstance(item.chunks, TanyuanError)]
-                failed |= {
-                    item.document.id: item.chunks.message
-                    for item in batch
-                    if isinstance(item.chunks, TanyuanError)
-                }
-                put = self._rewrite if rewrite else self._derive
-                failed |= put(live, good, by_id) if good else {}
+            deriver = deriver_of(live, self._live.own)
         except TanyuanError as error:
-            return dict.fromkeys(by_id, error.message) | failed
+            return dict.fromkeys(by_id, error.message)
+        for batch in deriver.derive(documents, known=known):
+            derivations = []
+            for item in batch:
+                document_id = item.document.id
+                if isinstance(item.chunks, TanyuanError):
+                    failed[document_id] = item.chunks.message
+                else:
+                    derivations.append(
+                        Derivation(
+                            document_id=document_id,
+                            revision=by_id[document_id].revision,
+                            document=item.document,
+                            chunks=item.chunks,
+                        )
+                    )
+            try:
+                failed |= self._put(live, derivations, rewrite=rewrite)
+            except TanyuanError as error:
+                failed |= {each.document_id: error.message for each in derivations}
         return failed
 
-    def _derive(
-        self, live: Live, items: Sequence[Derived], by_id: Mapping[str, Audited]
+    def _put(
+        self, live: Live, derivations: Sequence[Derivation], *, rewrite: bool
     ) -> dict[str, str]:
-        derivations = [
-            Derivation(
-                document_id=item.document.id,
-                revision=by_id[item.document.id].revision,
-                document=item.document,
-                chunks=item.chunks,
-            )
-            for item in items
-            if not isinstance(item.chunks, TanyuanError)
-        ]
-        results = self._store.generations.derive(live.collection, live.generation.id, derivations)
+        """At their present revision, or as a new one. What was written meanwhile is no failure."""
+        results: Sequence[object]
+        if rewrite:
+            writes = [
+                Write(document=each.document, chunks=each.chunks, if_revision=each.revision)
+                for each in derivations
+                if each.document is not None
+            ]
+            results = self._store.write(live.collection, writes, key=live.generation.key)
+        else:
+            generation = live.generation.id
+            results = self._store.generations.derive(live.collection, generation, derivations)
         return {
             derivation.document_id: result.message
             for derivation, result in zip(derivations, results, strict=True)
-            if isinstance(result, TanyuanError)
-        }
-
-    def _rewrite(
-        self, live: Live, items: Sequence[Derived], by_id: Mapping[str, Audited]
-    ) -> dict[str, str]:
-        writes = [
-            Write(
-                document=item.document,
-                chunks=item.chunks,
-                if_revision=by_id[item.document.id].revision,
-            )
-            for item in items
-            if not isinstance(item.chunks, TanyuanError)
-        ]
-        results = self._store.write(live.collection, writes, key=live.generation.key)
-        return {
-            write.document.id: result.message
-            for write, result in zip(writes, results, strict=True)
             if isinstance(result, TanyuanError)
             and not isinstance(result, RevisionConflict | GenerationChanged)
         }

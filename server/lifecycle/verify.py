@@ -176,9 +176,12 @@ class _Walk:
         self._progress = progress
         self._suspects: dict[str, Suspect] = {}
         self._held = 0
+        self._drift_reason = ""
 
     def run(self) -> str:
         """Why it stopped early, or ""."""
+        # First, since a part that is made anew may tell of documents that have to be.
+        drifted = self._mend_parts() if self._mender else []
         recipe = self._recipe()
         for audited in self._store.audits.every(self._collection):
             if reason := self._stop():
@@ -188,7 +191,11 @@ class _Walk:
                 return reason
         if reason := self._settle():
             return reason
-        self._drift()
+        if self._mender:
+            drifted += self._mend_parts()
+        left = self._drift()
+        self.seen.settle([each for each in dict.fromkeys(drifted) if each not in left], "mended")
+        self.seen.settle(left, "left" if self._mender else "found", self._drift_reason)
         return ""
 
     def leave(self, reason: str) -> None:
@@ -289,18 +296,16 @@ class _Walk:
             for suspect in some:
                 self._keep(suspect.mended(failed.get(suspect.document_id, ""), now))
 
-    def _drift(self) -> None:
-        """What the store says of its own parts; what is gone after ``Audits.mend`` was mended."""
-        audits = self._store.audits
-        found = [finding_of(each) for each in audits.drift(self._collection)]
-        if not found or not self._mender:
-            self.seen.settle(found, "found")
-            return
-        reason = "It came again after the part was made anew."
-        try:
-            audits.mend(self._collection)
-        except TanyuanError as error:
-            reason = error.message
-        left = [finding_of(each) for each in audits.drift(self._collection)]
-        self.seen.settle([each for each in found if each not in left], "mended")
-        self.seen.settle(left, "left", reason)
+    def _drift(self) -> list[Finding]:
+        """What the store says of its own parts."""
+        return [finding_of(each) for each in self._store.audits.drift(self._collection)]
+
+    def _mend_parts(self) -> list[Finding]:
+        """What the store said of its parts before those that were wrong were made anew."""
+        found = self._drift()
+        if found:
+            try:
+                self._store.audits.mend(self._collection)
+            except TanyuanError as error:
+                self._drift_reason = error.message
+        return found

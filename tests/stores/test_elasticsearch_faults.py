@@ -445,7 +445,7 @@ class TestNode:
     def test_a_search_s_own_deadline_is_kept(self, node: Node) -> None:
         store = ElasticsearchStore(node.url)
         store.create_collection("late", recipe=RECIPE)
-        store.recipe("late")
+        store.live("late")
         node.pause()
         try:
             started = time.monotonic()

@@ -245,7 +245,7 @@ class TestSeveralProcesses:
         assert store.delete_collection("c") == 1
         for call in (
             lambda: other.search("c", LegsRequest(text=words("red"), vector=unit(1))),
-            lambda: other.recipe("c"),
+            lambda: other.live("c"),
             lambda: other.write("c", [write("b", "red")]),
             lambda: other.document("c", "a"),
             lambda: list(other.documents("c")),
@@ -254,7 +254,7 @@ class TestSeveralProcesses:
                 call()
         assert other.collections() == []
         store.create_collection("c", recipe=LEXICAL_RECIPE)
-        assert other.recipe("c") == LEXICAL_RECIPE
+        assert other.live("c").recipe == LEXICAL_RECIPE
         assert other.search("c", LegsRequest(text=words("red"))).bm25.hits == ()  # type: ignore[union-attr]
 
     def test_deleting_beside_readers_and_writers_is_clean(
@@ -370,8 +370,8 @@ class TestDamage:
         database.write_bytes(b"rubbish " * 1_000)
         opened = EmbeddedStore(folder)
         with pytest.raises(StoreUnavailable, match=r"collection\.db|damaged"):
-            opened.recipe("c")
-        assert opened.recipe("sound") == RECIPE
+            opened.live("c")
+        assert opened.live("sound").recipe == RECIPE
         opened.close()
 
     def test_another_version_s_files_are_refused(self, store: EmbeddedStore, folder: Path) -> None:
@@ -379,7 +379,7 @@ class TestDamage:
         _execute(folder, "PRAGMA user_version = 99")
         opened = EmbeddedStore(folder)
         with pytest.raises(StoreUnavailable, match="schema version 99"):
-            opened.recipe("c")
+            opened.live("c")
         opened.close()
 
     def test_a_process_that_slept_long_loads_anew(
@@ -436,7 +436,7 @@ class TestClosing:
         opened.close()
         opened.close()
         for call in (
-            lambda: opened.recipe("c"),
+            lambda: opened.live("c"),
             opened.check,
             lambda: opened.create_collection("d", recipe=RECIPE),
         ):
@@ -451,7 +451,7 @@ class TestClosing:
     def test_another_recipe_is_kept_apart(self, store: EmbeddedStore) -> None:
         recipe = Recipe(embedder="other", dimensions=3, analyzer="a", chunker="c")
         store.create_collection("d", recipe=recipe)
-        assert (store.recipe("c"), store.recipe("d")) == (RECIPE, recipe)
+        assert (store.live("c").recipe, store.live("d").recipe) == (RECIPE, recipe)
 
 
 def _database(folder: Path) -> sqlite3.Connection:

@@ -1,0 +1,74 @@
+"""Strays: rows of the database that others should go with, and don't.
+
+SQLite's foreign keys let none come about; a file that was changed by other programs, or that a disk
+gave back wrong, may have them.
+"""
+
+import sqlite3
+from collections.abc import Iterator
+
+from server.stores.audit import Drift
+
+# (part, column that names the owner, owner)
+_OWNED = (
+    ("terms", "chunk", "chunks", "id"),
+    ("vectors", "chunk", "chunks", "id"),
+    ("texts", "version", "documents", "version"),
+    ("derivations", "version", "documents", "version"),
+)
+_LABELS = (
+    "version NOT IN (SELECT version FROM documents) AND version NOT IN (SELECT version FROM chunks)"
+)
+_TERMLESS = "id NOT IN (SELECT chunk FROM terms) AND version IN (SELECT version FROM documents)"
+
+
+class Strays:
+    """Of one transaction."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def drift(self) -> Iterator[Drift]:
+        for part, column, owners, key in _OWNED:
+            count = self._count(part, f"{column} NOT IN (SELECT {key} FROM {owners})")
+            if count:
+                yield Drift(part, "surplus", "", f"{count} rows belong to none of the {owners}")
+        count = self._count("labels", _LABELS)
+        if count:
+            yield Drift("labels", "surplus", "", f"{count} rows belong to none of the documents")
+        for chunk_id in self._connection.execute(
+            "SELECT d.document_id || ':' || c.position FROM chunks c "
+            "JOIN documents d ON d.version = c.version "
+            "WHERE c.id NOT IN (SELECT chunk FROM terms) LIMIT 1000"
+        ):
+            yield Drift("terms", "missing", chunk_id[0], "the chunk has no terms")
+
+    def remove(self) -> bool:
+        """Remove strays; whether there were any.
+
+        A document with a chunk that lacks its terms is level no more, so that it is derived again.
+        """
+        before = self._connection.total_changes
+        self._delete(
+            "derivations",
+            "EXISTS (SELECT 1 FROM chunks c WHERE c.version = derivations.version "
+            "AND c.generation = derivations.generation AND c.id NOT IN (SELECT chunk FROM terms))",
+        )
+        self._delete("chunks", _TERMLESS)
+        for part, column, owners, key in _OWNED:
+            self._delete(part, f"{column} NOT IN (SELECT {key} FROM {owners})")
+        self._delete("labels", _LABELS)
+        if self._connection.total_changes == before:
+            return False
+        # No removals are on record, so whoever has the vectors in memory loads them anew.
+        self._connection.execute("UPDATE state SET sequence = sequence + 1, pruned = sequence + 1")
+        return True
+
+    def _count(self, table: str, condition: str) -> int:
+        [count] = self._connection.execute(
+            f"SELECT count(*) FROM {table} WHERE {condition}"  # noqa: S608
+        ).fetchone()
+        return int(count)
+
+    def _delete(self, table: str, condition: str) -> None:
+        self._connection.execute(f"DELETE FROM {table} WHERE {condition}")  # noqa: S608

@@ -21,6 +21,7 @@ class Kind(StrEnum):
     """Kinds of damage, the worst first. Values are stable: programs may rely on them."""
 
     WRONG_ACL = "wrong_acl"  # a chunk is shown to other groups than its document says
+    DAMAGED_DOCUMENT = "damaged_document"  # it is not what was put, so nothing can be made of it
     CHUNK_WITHOUT_DOCUMENT = "chunk_without_document"
     DOCUMENT_WITHOUT_CHUNKS = "document_without_chunks"
     INCOMPLETE_WRITE = "incomplete_write"  # a write or a delete was cut off
@@ -73,11 +74,15 @@ def judge(audited: Audited, recipe: Recipe) -> list[Finding]:
     """What is wrong with a document and its chunks in a generation of ``recipe``, the worst first.
 
     Of a write that is incomplete its chunks are not judged, but for who may see them: they may be
-    half of the old revision and half of the new one.
+    half of the old revision and half of the new one. Of a document that is damaged itself nothing
+    else is said.
     """
     document = audited.document
     if document is None:
         found = list(_orphans(audited))
+    elif audited.content_hash not in {"", document.content_hash}:
+        detail = "It is not what was put. Delete it and put it again, or restore a backup."
+        found = [_of(audited, Kind.DAMAGED_DOCUMENT, detail)]
     elif not audited.complete:
         detail = f"The write of revision {audited.revision} was not finished."
         found = [_of(audited, Kind.INCOMPLETE_WRITE, detail), *_wrong_acls(audited, document)]

@@ -77,10 +77,12 @@ class Mender:
         """Finish what was cut off and remove what belongs nowhere; whether chunks are to be made."""
         document, collection = audited.document, live.collection
         unfinished = not audited.complete and audited.revision > 0
+        damaged = [each for each in findings if each.kind is Kind.DAMAGED_DOCUMENT]
+        if damaged:
+            raise StoreUnavailable(damaged[0].detail)
         if document is None and unfinished:
             self._finish_delete(collection, audited)
         elif document is not None and unfinished:
-            self._require_whole(collection, document)
             [result] = self._indexer.put(
                 collection,
                 [document],
@@ -90,22 +92,11 @@ class Mender:
             if isinstance(result, TanyuanError) and not isinstance(result, RevisionConflict):
                 raise result
             return False
-        if rewrite and document is not None:
-            self._require_whole(collection, document)
         unwanted = _REMOVED | {Kind.SURPLUS_CHUNK} if rewrite else _REMOVED
         keys = [finding.key for finding in findings if finding.kind in unwanted]
         if keys:
             self._store.audits.remove(collection, keys)
         return document is not None
-
-    def _require_whole(self, collection: str, document: Document) -> None:
-        """Refuse to put a document again that is not what was put: the store has lost a part of it."""
-        state = self._store.states(collection, [document.id]).get(document.id)
-        if state is not None and state.content_hash != document.content_hash:
-            raise StoreUnavailable(
-                f"The document {document.id} itself is damaged: what the store has is not what was "
-                "put. Put it again, or restore a backup."
-            )
 
     def _finish_delete(self, collection: str, audited: Audited) -> None:
         """The store finishes a delete that is asked for again; the revision keeps it from deleting

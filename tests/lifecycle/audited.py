@@ -47,6 +47,7 @@ def sound(
         revision=revision,
         chunks_expected=len(chunks),
         complete=True,
+        content_hash=document.content_hash,
         level=True,
         chunks=tuple(
             audited_chunk(chunk, document, revision=revision, copies=copies, dimensions=dimensions)

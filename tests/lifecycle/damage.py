@@ -16,8 +16,8 @@ HEADERS = {
     "content-type": "application/vnd.elasticsearch+json; compatible-with=8",
 }
 
-_VERSION = "(SELECT version FROM documents WHERE document_id = :id)"
-_CHUNK = f"(SELECT id FROM chunks WHERE version = {_VERSION} AND position = :at)"
+VERSION = "(SELECT version FROM documents WHERE document_id = :id)"
+_CHUNK = f"(SELECT id FROM chunks WHERE version = {VERSION} AND position = :at)"
 
 
 class EmbeddedDamage:
@@ -32,14 +32,14 @@ class EmbeddedDamage:
             return
         statements = {
             Kind.WRONG_ACL: [
-                f"UPDATE labels SET value = 'sothers' WHERE key = 'acl' AND version = {_VERSION}"
+                f"UPDATE labels SET value = 'sothers' WHERE key = 'acl' AND version = {VERSION}"
             ],
             Kind.CHUNK_WITHOUT_DOCUMENT: ["DELETE FROM documents WHERE document_id = :id"],
             Kind.DOCUMENT_WITHOUT_CHUNKS: [
-                f"DELETE FROM {table} WHERE chunk IN (SELECT id FROM chunks WHERE version = {_VERSION})"
+                f"DELETE FROM {table} WHERE chunk IN (SELECT id FROM chunks WHERE version = {VERSION})"
                 for table in ("terms", "vectors")
             ]
-            + [f"DELETE FROM chunks WHERE version = {_VERSION}"],
+            + [f"DELETE FROM chunks WHERE version = {VERSION}"],
             Kind.MISSING_CHUNK: [
                 f"DELETE FROM terms WHERE chunk = {_CHUNK}",
                 f"DELETE FROM vectors WHERE chunk = {_CHUNK}",
@@ -51,18 +51,26 @@ class EmbeddedDamage:
             Kind.UNCOVERED_TEXT: [
                 f'UPDATE chunks SET "end" = start + 3, text = substr(text, 1, 3) WHERE id = {_CHUNK}'
             ],
+            Kind.UNEXPECTED_VECTOR: [
+                f"INSERT INTO vectors SELECT id, generation, version, x'{'00' * 64}' FROM chunks "
+                f"WHERE id = {_CHUNK}"
+            ],
             Kind.MISSING_VECTOR: [f"DELETE FROM vectors WHERE chunk = {_CHUNK}"],
             Kind.VECTOR_NOT_FINITE: [self._vector(np.full(16, np.nan))],
             Kind.WRONG_DIMENSIONS: [self._vector(np.full(9, 1 / 3))],
             Kind.WRONG_LENGTH: [self._vector(np.zeros(16))],
             Kind.WRONG_COPY: [
-                f"UPDATE labels SET value = 's1999' WHERE key = 'year' AND version = {_VERSION}"
+                f"UPDATE labels SET value = 's1999' WHERE key = 'year' AND version = {VERSION}"
             ],
-            Kind.NOT_LEVEL: [f"DELETE FROM derivations WHERE version = {_VERSION}"],
+            Kind.NOT_LEVEL: [f"DELETE FROM derivations WHERE version = {VERSION}"],
         }[kind]
+        for statement in statements:
+            self.execute(statement, document_id, position)
+
+    def execute(self, statement: str, document_id: str, position: int = 0) -> None:
+        """A statement over :id and :at, with foreign keys off."""
         with closing(sqlite3.connect(self.folder / "collection.db", timeout=30)) as connection:
-            for statement in statements:
-                connection.execute(statement, {"id": document_id, "at": position})
+            connection.execute(statement, {"id": document_id, "at": position})
             connection.commit()
 
     def _copy(self, position: str) -> list[str]:
@@ -73,9 +81,9 @@ class EmbeddedDamage:
             f"INSERT INTO chunks SELECT {number}, generation, version, {position}, start, "
             f'"end", headings, text FROM chunks WHERE id = {_CHUNK}',
             f"INSERT INTO terms SELECT {number}, terms FROM terms WHERE chunk = "
-            f"(SELECT min(id) FROM chunks WHERE version = {_VERSION} AND position = :at)",
+            f"(SELECT min(id) FROM chunks WHERE version = {VERSION} AND position = :at)",
             f"INSERT INTO vectors SELECT {number}, generation, version, vector FROM vectors "
-            f"WHERE chunk = (SELECT min(id) FROM chunks WHERE version = {_VERSION} AND position = :at)",
+            f"WHERE chunk = (SELECT min(id) FROM chunks WHERE version = {VERSION} AND position = :at)",
         ]
 
     def _vector(self, vector: "np.ndarray[Any, Any]") -> str:
@@ -95,7 +103,9 @@ class EmbeddedDamage:
             ).fetchone()
         index = tantivy.Index.open(str(self.folder / text))
         writer = index.writer()
-        writer.delete_documents("chunk", number)
+        # By query, for delete_documents_by_term finds nothing in a field of numbers.
+        wanted = tantivy.Query.term_set_query(index.schema, "chunk", [number])
+        writer.delete_documents_by_query(wanted)
         writer.commit()
         writer.wait_merging_threads()
 

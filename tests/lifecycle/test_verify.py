@@ -27,7 +27,7 @@ from server.stores.elasticsearch.store import ElasticsearchStore
 from server.stores.embedded.store import EmbeddedStore
 from server.stores.filters import Terms
 from tests.fakes import FakeEmbedder, count_tokens, live_collections
-from tests.lifecycle.damage import ElasticsearchDamage, EmbeddedDamage
+from tests.lifecycle.damage import VERSION, ElasticsearchDamage, EmbeddedDamage
 from tests.services.elasticsearch import targets
 
 ANALYZER = JiebaAnalyzer()
@@ -392,11 +392,39 @@ def test_memory_does_not_grow_with_the_collection(place: Place) -> None:
     assert peak() < 1.5 * small + 1_000_000
 
 
-def test_vectors_of_a_collection_without_an_embedder(tmp_path: Path) -> None:
+def test_a_vector_where_the_recipe_has_none(tmp_path: Path) -> None:
     store = EmbeddedStore(tmp_path / "store")
     live = live_collections(store, ANALYZER)
     indexer = Indexer(store, live)
     indexer.ensure_collection(C)
     indexer.put(C, [Document.create(id="a", text="员工请假。")], refresh=True)
     assert verify(store, live, C, patience=QUICK).found == {}
+    EmbeddedDamage(tmp_path / "store").plant(Kind.UNEXPECTED_VECTOR, "a", 0)
+    assert verify(store, live, C, patience=QUICK).found == {Kind.UNEXPECTED_VECTOR: 1}
+    mender = Mender(store, live, indexer)
+    assert verify(store, live, C, mender=mender, patience=QUICK).left == 0
+    assert verify(store, live, C, patience=QUICK).found == {}
     store.close()
+
+
+@pytest.mark.parametrize(
+    "statement",
+    ["DELETE FROM texts", "UPDATE texts SET text = 'else'", "UPDATE documents SET acl = '[]'"],
+)
+def test_a_document_that_is_damaged_itself_is_never_put_again_as_it_is(
+    embedded: Place, tmp_path: Path, statement: str
+) -> None:
+    """It would be acknowledged as what was put, and its chunks, which may be sound, be lost."""
+    damage = EmbeddedDamage(tmp_path / "store")
+    damage.execute(f"{statement} WHERE version = {VERSION}", "a")
+    for repair in (False, True):
+        report = embedded.verify(repair=repair)
+        assert report.found == {Kind.DAMAGED_DOCUMENT: 1}
+        assert report.left == 1
+        assert "Delete it and put it again" in report.listed[0].finding.detail
+    store = embedded.open()
+    assert store.collection(C).chunks == 42
+    store.delete(C, "a")
+    [result] = embedded.indexer(store).put(C, [embedded.documents["a"]], refresh=True)
+    assert not isinstance(result, TanyuanError)
+    assert_sound(embedded)

@@ -13,6 +13,7 @@ from server.documents import Chunk, Document
 from server.stores.audit import Audited, AuditedChunk, Drift, DriftKind
 from server.stores.embedded.changes import Change
 from server.stores.embedded.collection import OpenCollection
+from server.stores.embedded.filters import label_terms
 from server.stores.embedded.rows import metadata_of
 from server.stores.embedded.states import read_state
 from server.stores.embedded.strays import Strays
@@ -26,8 +27,8 @@ _TOLD = 1_000  # drifts of one part that are told one by one
 class EmbeddedAudits:
     """``server.stores.audit`` over the open collections.
 
-    A chunk's key is its number. It carries no copies of its document's parts and has the document's own
-    revision, since both are rows of one database; one without a document has revision 0.
+    A chunk's key is its number. Of its document's parts the labels alone are kept twice. It has the
+    document's own revision, since both are rows of one database; one without a document has revision 0.
     """
 
     def __init__(self, opened: Callable[[str], AbstractContextManager[OpenCollection]]) -> None:
@@ -133,7 +134,8 @@ def _orphans(connection: sqlite3.Connection, generation: int) -> dict[str, list[
 def _audited(connection: sqlite3.Connection, document_id: str, orphans: Sequence[int]) -> Audited:
     generation = read_state(connection).generation
     row = connection.execute(
-        "SELECT d.version, d.revision, d.title, t.text, d.source, d.acl, d.metadata, l.chunks "
+        "SELECT d.version, d.revision, d.title, t.text, d.source, d.acl, d.metadata, "
+        "d.content_hash, l.chunks "
         "FROM documents d LEFT JOIN texts t ON t.version = d.version "
         "LEFT JOIN derivations l ON l.version = d.version AND l.generation = ? "
         "WHERE d.document_id = ?",
@@ -154,7 +156,7 @@ def _audited(connection: sqlite3.Connection, document_id: str, orphans: Sequence
             level=True,
             chunks=_by_position(chunks),
         )
-    version, revision, title, text, source, acl, metadata, expected = row
+    version, revision, title, text, source, acl, metadata, content_hash, expected = row
     chunks += _chunks(connection, generation, version, document_id, revision)
     return Audited(
         document_id=document_id,
@@ -171,12 +173,15 @@ def _audited(connection: sqlite3.Connection, document_id: str, orphans: Sequence
         complete=text is not None,
         level=expected is not None,
         chunks=_by_position(chunks),
+        content_hash=content_hash,
     )
 
 
 def _chunks(
     connection: sqlite3.Connection, generation: int, version: int, document_id: str, revision: int
 ) -> Iterator[AuditedChunk]:
+    labels = connection.execute("SELECT key, value FROM labels WHERE version = ?", (version,))
+    terms = tuple(sorted(label_terms(labels.fetchall())))
     for number, position, text, start, end, headings, vector in connection.execute(
         'SELECT c.id, c.position, c.text, c.start, c."end", c.headings, v.vector '
         "FROM chunks c LEFT JOIN vectors v ON v.chunk = c.id "
@@ -197,6 +202,7 @@ def _chunks(
             vector=None
             if vector is None
             else np.frombuffer(vector[: len(vector) // 4 * 4], "<f4").astype(np.float32),
+            labels=terms,
         )
 
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
@@ -47,13 +47,14 @@ _SEVERITY = {kind: place for place, kind in enumerate(Kind)}
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
     """One damage. ``position``: of the chunk, None where the document as a whole is meant.
-    ``key``: the chunk's own, as ``Audits.remove`` takes it; empty where none is meant."""
+    ``key``: the chunk's own, as ``Audits.remove`` takes it, empty where none is meant; no part of what
+    the finding says, since a chunk that is put again has another."""
 
     kind: Kind
     document_id: str
     detail: str
     position: int | None = None
-    key: str = ""
+    key: str = field(default="", compare=False)
 
     @property
     def place(self) -> tuple[int, str, int]:
@@ -172,9 +173,10 @@ def _wrong_places(audited: Audited, document: Document) -> Iterator[Finding]:
     for chunk in audited.chunks:
         at.setdefault(chunk.chunk.position, []).append(chunk)
     expected = range(audited.chunks_expected)
+    recorded = f"The record says {len(expected)} chunks."
     blank = not document.text.strip()
     if not audited.chunks and (audited.chunks_expected or document.title or not blank):
-        yield _of(audited, Kind.DOCUMENT_WITHOUT_CHUNKS, f"{len(expected)} are recorded.")
+        yield _of(audited, Kind.DOCUMENT_WITHOUT_CHUNKS, recorded)
         return
     for position in expected:
         if position not in at:
@@ -182,12 +184,12 @@ def _wrong_places(audited: Audited, document: Document) -> Iterator[Finding]:
                 kind=Kind.MISSING_CHUNK,
                 document_id=audited.document_id,
                 position=position,
-                detail=f"{len(expected)} are recorded.",
+                detail=recorded,
             )
     for position, chunks in at.items():
         if position not in expected:
             for chunk in chunks:
-                yield _at(chunk, Kind.SURPLUS_CHUNK, f"{len(expected)} are recorded.")
+                yield _at(chunk, Kind.SURPLUS_CHUNK, recorded)
             continue
         for chunk in sorted(chunks, key=lambda each: _rank(each, audited))[1:]:
             yield _at(chunk, Kind.DUPLICATE_CHUNK, "Another stands at its position.")

@@ -179,6 +179,7 @@ def check(place: Place, kind: Kind, *, gone: bool = False) -> None:
     assert kind in repaired.found
     assert repaired.left == 0, repaired.as_json()
     assert repaired.found == repaired.mended
+    assert repaired.found[kind] == report.found[kind]
     damaged = len(Chunker(count_tokens, 40).chunk(place.documents["a"]))
     assert len(place.embedder.texts) <= damaged  # of other documents nothing is embedded
     assert_sound(place, "bc" if gone else "abc")

@@ -136,7 +136,7 @@ class ElasticsearchDamage:
         }
         records: dict[Kind, dict[str, Any]] = {
             Kind.INCOMPLETE_WRITE: {"complete": False, "levels": []},
-            Kind.NOT_LEVEL: {"levels": []},
+            Kind.NOT_LEVEL: {"levels": ["000999"]},
         }
         chunk_id = f"{document_id}:{position}"
         with self.client() as client:
@@ -173,17 +173,28 @@ class ElasticsearchDamage:
         change: Callable[[dict[str, Any]], object],
     ) -> None:
         """Rewrite a chunk under the version that it has; what is not in its source is lost."""
-        found = client.get(index=self._chunks, id=chunk_id, source_exclude_vectors=False)
-        source = found["_source"]
+        index, version, source = self._read(client, chunk_id)
         change(source)
-        self._put(client, found["_index"], chunk_id, source, found["_version"])
+        self._put(client, index, chunk_id, source, version)
 
     def copy(
         self, client: elasticsearch.Elasticsearch, chunk_id: str, to: str, **changes: object
     ) -> None:
-        found = client.get(index=self._chunks, id=chunk_id, source_exclude_vectors=False)
-        source = {**found["_source"], **changes}
-        self._put(client, found["_index"], to, source, found["_version"])
+        index, version, source = self._read(client, chunk_id)
+        self._put(client, index, to, source | changes, version)
+
+    def _read(
+        self, client: elasticsearch.Elasticsearch, chunk_id: str
+    ) -> tuple[str, int, dict[str, Any]]:
+        """Index, version and source with the vector, which newer servers leave out of the source."""
+        [hit] = client.search(
+            index=self._chunks,
+            query={"ids": {"values": [chunk_id]}},
+            source_excludes=["vector"],
+            fields=["vector"],
+            version=True,
+        )["hits"]["hits"]
+        return hit["_index"], hit["_version"], {**hit["_source"], "vector": hit["fields"]["vector"]}
 
     def delete(self, client: elasticsearch.Elasticsearch, chunk_id: str) -> None:
         found = client.options(ignore_status=404).get(index=self._chunks, id=chunk_id)

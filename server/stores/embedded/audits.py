@@ -7,14 +7,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from itertools import islice
 
-import numpy as np
-
 from server.documents import Chunk, Document
 from server.stores.audit import Audited, AuditedChunk, Drift, DriftKind
 from server.stores.embedded.changes import Change
 from server.stores.embedded.collection import OpenCollection
 from server.stores.embedded.filters import label_terms
-from server.stores.embedded.rows import metadata_of
+from server.stores.embedded.rows import metadata_of, vector_in
 from server.stores.embedded.states import read_state
 from server.stores.embedded.strays import Strays
 from server.stores.embedded.text_follower import TextFollower
@@ -205,7 +203,8 @@ def _chunks(
     labels = connection.execute("SELECT key, value FROM labels WHERE version = ?", (version,))
     terms = tuple(sorted(label_terms(labels.fetchall())))
     for number, position, text, start, end, headings, vector in connection.execute(
-        'SELECT c.id, c.position, c.text, c.start, c."end", c.headings, v.vector '
+        'SELECT c.id, c.position, c.text, c.start, c."end", c.headings, '
+        "CAST(v.vector AS BLOB) "
         "FROM chunks c LEFT JOIN vectors v ON v.chunk = c.id "
         "WHERE c.version = ? AND c.generation = ?",
         (version, generation),
@@ -221,9 +220,7 @@ def _chunks(
                 headings=tuple(json.loads(headings)),
             ),
             revision=revision,
-            vector=None
-            if vector is None
-            else np.frombuffer(vector[: len(vector) // 4 * 4], "<f4").astype(np.float32),
+            vector=vector_in(vector),
             labels=terms,
         )
 
@@ -272,11 +269,10 @@ def _differences(wanted: Iterator[int], present: Iterator[int]) -> Iterator[tupl
     """Numbers that one of two ascending sequences lacks; one that is present twice is surplus."""
     want, have = next(wanted, None), next(present, None)
     while want is not None or have is not None:
-        if have is None or (want is not None and want < have):
-            assert want is not None
+        if want is not None and (have is None or want < have):
             yield want, "missing"
             want = next(wanted, None)
-        elif want is None or have < want:
+        elif have is not None and (want is None or have < want):
             yield have, "surplus"
             have = next(present, None)
         else:

@@ -95,8 +95,14 @@ class OpenCollection:
                 raise CollectionNotFound(f"There is no collection {self.name}.")
             yield
 
-    def describe(self, description: str) -> None:
+    @contextlib.contextmanager
+    def changing(self) -> Iterator[sqlite3.Connection]:
+        """A transaction under the write lock, of changes that no index follows."""
         with self.writing(), self.database.writing() as connection:
+            yield connection
+
+    def describe(self, description: str) -> None:
+        with self.changing() as connection:
             connection.execute("UPDATE state SET description = ?", (description,))
 
     def described(self) -> Collection:
@@ -184,7 +190,7 @@ class OpenCollection:
 
     def lift(self, fence: str) -> bool:
         """Take away a fence; False if that one does not stand."""
-        with self.writing(), self.database.writing() as connection:
+        with self.changing() as connection:
             lifted = connection.execute(
                 "UPDATE state SET fence = '' WHERE fence = ? AND fence != ''", (fence,)
             )

@@ -75,16 +75,15 @@ class EmbeddedGenerations:
         with self._opened(collection) as opened:
             with contextlib.suppress(GenerationNotFound):
                 number = numbered(generation)
-                with opened.settling(number), opened.writing():
-                    with opened.database.writing() as connection:
-                        if read_state(connection, number).state == "live":
-                            raise InvalidInput(
-                                f"Generation {generation} is live. Make another one live first.",
-                                field="generation",
-                            )
-                        connection.execute(
-                            "UPDATE generations SET state = ? WHERE id = ?", (DROPPED, number)
+                with opened.settling(number), opened.changing() as connection:
+                    if read_state(connection, number).state == "live":
+                        raise InvalidInput(
+                            f"Generation {generation} is live. Make another one live first.",
+                            field="generation",
                         )
+                    connection.execute(
+                        "UPDATE generations SET state = ? WHERE id = ?", (DROPPED, number)
+                    )
             self._clear_dropped(opened)
 
     def _clear_dropped(self, opened: OpenCollection) -> None:
@@ -96,7 +95,7 @@ class EmbeddedGenerations:
         for (number,) in dropped:
             left = True
             while left:
-                with opened.writing(), opened.database.writing() as connection:
+                with opened.changing() as connection:
                     removed = connection.execute(
                         "DELETE FROM chunks WHERE id IN "
                         "(SELECT id FROM chunks WHERE generation = ? LIMIT ?)",
@@ -104,7 +103,7 @@ class EmbeddedGenerations:
                     )
                     left = removed.rowcount > 0
             shutil.rmtree(opened.folder / generation_folder(number), ignore_errors=True)
-            with opened.writing(), opened.database.writing() as connection:
+            with opened.changing() as connection:
                 connection.execute("DELETE FROM removals WHERE generation = ?", (number,))
                 connection.execute("DELETE FROM generations WHERE id = ?", (number,))
             opened.searches.forget(number)
@@ -161,7 +160,12 @@ class EmbeddedGenerations:
     ) -> dict[str, tuple[StoredChunk, ...]]:
         with self._opened(collection) as opened, opened.database.reading() as connection:
             state = read_state(connection, numbered(generation))
-            return rows.chunks(connection, state.generation, document_ids)
+            return rows.chunks(
+                connection,
+                state.generation,
+                document_ids,
+                dimensions=state.recipe.dimensions,
+            )
 
     def containing(self, collection: str, terms: Sequence[str]) -> Iterator[str]:
         with self._opened(collection) as opened:
@@ -180,14 +184,13 @@ class EmbeddedGenerations:
 
     def fence(self, collection: str) -> str:
         token = uuid.uuid4().hex
-        with self._opened(collection) as opened, opened.writing():
-            with opened.database.writing() as connection:
-                if read_state(connection).fence:
-                    raise Fenced(
-                        f"Another generation of {collection} is about to become live; try again."
-                    )
-                connection.execute("UPDATE state SET fence = ?", (token,))
-            return token
+        with self._opened(collection) as opened, opened.changing() as connection:
+            if read_state(connection).fence:
+                raise Fenced(
+                    f"Another generation of {collection} is about to become live; try again."
+                )
+            connection.execute("UPDATE state SET fence = ?", (token,))
+        return token
 
     def lift(self, collection: str, fence: str) -> bool:
         with self._opened(collection) as opened:

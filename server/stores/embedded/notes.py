@@ -39,19 +39,17 @@ class EmbeddedNotes:
     ) -> Note:
         check_key(key)
         stored = encoded(value)
-        with self._opened(collection) as opened, opened.writing():
-            with opened.database.writing() as connection:
-                version = _version(connection, key, expected) + 1
-                connection.execute(
-                    "INSERT OR REPLACE INTO notes VALUES (?, ?, ?)", (key, version, stored)
-                )
+        with self._opened(collection) as opened, opened.changing() as connection:
+            version = _version(connection, key, expected) + 1
+            connection.execute(
+                "INSERT OR REPLACE INTO notes VALUES (?, ?, ?)", (key, version, stored)
+            )
         return Note(version=version, value=json.loads(stored))
 
     def delete(self, collection: str, key: str, *, expected: int | None = None) -> bool:
-        with self._opened(collection) as opened, opened.writing():
-            with opened.database.writing() as connection:
-                version = _version(connection, key, expected)
-                connection.execute("DELETE FROM notes WHERE key = ?", (key,))
+        with self._opened(collection) as opened, opened.changing() as connection:
+            version = _version(connection, key, expected)
+            connection.execute("DELETE FROM notes WHERE key = ?", (key,))
         return version > 0
 
 

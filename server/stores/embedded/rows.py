@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from server.documents import Chunk, Document, MetadataValue, Passage, StoredDocument
+from server.documents import Chunk, Document, MetadataValue, Passage, StoredDocument, Vector
 from server.stores.contract import DocumentState
 from server.stores.embedded.text_index import TextEntry
 from server.stores.generations import Pending, StoredChunk
@@ -154,14 +154,25 @@ def passages(
     return found
 
 
+def vector_in(stored: bytes | None) -> Vector | None:
+    """A vector as it lies in its row, of whatever size."""
+    if stored is None:
+        return None
+    return np.frombuffer(stored[: len(stored) // 4 * 4], "<f4").astype(np.float32)
+
+
 def chunks(
-    connection: sqlite3.Connection, generation: int, document_ids: Sequence[str]
+    connection: sqlite3.Connection,
+    generation: int,
+    document_ids: Sequence[str],
+    *,
+    dimensions: int,
 ) -> dict[str, tuple[StoredChunk, ...]]:
-    """What the generation has of documents, by position."""
+    """What the generation has of documents, by position; a vector that is damaged is none."""
     found: dict[str, list[StoredChunk]] = {}
     for document_id, position, text, start, end, headings, vector in connection.execute(
-        'SELECT d.document_id, c.position, c.text, c.start, c."end", c.headings, v.vector '
-        "FROM documents d JOIN chunks c ON c.version = d.version AND c.generation = ? "
+        'SELECT d.document_id, c.position, c.text, c.start, c."end", c.headings, '
+        "CAST(v.vector AS BLOB) FROM documents d JOIN chunks c ON c.version = d.version AND c.generation = ? "
         "LEFT JOIN vectors v ON v.chunk = c.id "
         "WHERE d.document_id IN (SELECT value FROM json_each(?)) ORDER BY c.position",
         (generation, json.dumps(list(document_ids))),
@@ -174,7 +185,9 @@ def chunks(
             end=end,
             headings=tuple(json.loads(headings)),
         )
-        kept = None if vector is None else np.frombuffer(vector, "<f4").astype(np.float32)
+        kept = vector_in(vector)
+        if kept is not None and not (kept.shape == (dimensions,) and np.isfinite(kept).all()):
+            kept = None
         found.setdefault(document_id, []).append(StoredChunk(chunk=chunk, vector=kept))
     return {document_id: tuple(stored) for document_id, stored in found.items()}
 

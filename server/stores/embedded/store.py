@@ -19,6 +19,7 @@ from server.errors import (
     TanyuanError,
 )
 from server.recipes import Recipe
+from server.stores.audit import Audits
 from server.stores.contract import (
     Collection,
     Deleted,
@@ -36,8 +37,9 @@ from server.stores.embedded.generations import EmbeddedGenerations
 from server.stores.embedded.locks import WriteLock
 from server.stores.embedded.notes import EmbeddedNotes
 from server.stores.fences import LIFT_SECONDS, await_unfenced
-from server.stores.generations import Generation
+from server.stores.generations import Generation, Generations
 from server.stores.note_checks import check_key, encoded
+from server.stores.notes import Notes
 
 LOCK_TIMEOUT = 60.0
 
@@ -63,9 +65,9 @@ class EmbeddedStore:
         self._place = self._folder / "collections"
         self._lock_timeout = lock_timeout
         self._lift_seconds = lift_seconds
-        self.generations = EmbeddedGenerations(self._opened)
-        self.notes = EmbeddedNotes(self._opened)
-        self.audits = EmbeddedAudits(self._opened)
+        self.generations: Generations = EmbeddedGenerations(self._opened)
+        self.notes: Notes = EmbeddedNotes(self._opened)
+        self.audits: Audits = EmbeddedAudits(self._opened)
         self._open: dict[str, OpenCollection] = {}
         self._mutex = threading.Lock()
         self._closed = False
@@ -105,6 +107,8 @@ class EmbeddedStore:
         """
         with self._drafted(name) as draft:
             copy_in(file, draft)
+        with self._opened(name) as opened, opened.writing():
+            opened.follow()
         return self.collection(name)
 
     def describe(self, name: str, description: str) -> Collection:

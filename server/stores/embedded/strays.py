@@ -9,16 +9,16 @@ from collections.abc import Iterator
 
 from server.stores.audit import Drift
 
-# (part, column that names the owner, owner)
-_OWNED = (
-    ("terms", "chunk", "chunks", "id"),
-    ("vectors", "chunk", "chunks", "id"),
-    ("texts", "version", "documents", "version"),
-    ("derivations", "version", "documents", "version"),
-)
-_LABELS = (
-    "version NOT IN (SELECT version FROM documents) AND version NOT IN (SELECT version FROM chunks)"
-)
+_NO_CHUNK = "chunk NOT IN (SELECT id FROM chunks)"
+_NO_DOCUMENT = "version NOT IN (SELECT version FROM documents)"
+# Table → which of its rows belong to none. The labels of chunks without a document still name it.
+_STRAY = {
+    "terms": _NO_CHUNK,
+    "vectors": _NO_CHUNK,
+    "texts": _NO_DOCUMENT,
+    "derivations": _NO_DOCUMENT,
+    "labels": "version NOT IN (SELECT version FROM documents UNION SELECT version FROM chunks)",
+}
 _TERMLESS = "id NOT IN (SELECT chunk FROM terms) AND version IN (SELECT version FROM documents)"
 
 
@@ -29,13 +29,10 @@ class Strays:
         self._connection = connection
 
     def drift(self) -> Iterator[Drift]:
-        for part, column, owners, key in _OWNED:
-            count = self._count(part, f"{column} NOT IN (SELECT {key} FROM {owners})")
+        for part, stray in _STRAY.items():
+            count = self._count(part, stray)
             if count:
-                yield Drift(part, "surplus", "", f"{count} rows belong to none of the {owners}")
-        count = self._count("labels", _LABELS)
-        if count:
-            yield Drift("labels", "surplus", "", f"{count} rows belong to none of the documents")
+                yield Drift(part, "surplus", "", f"{count} rows belong to no document or chunk")
         for chunk_id in self._connection.execute(
             "SELECT d.document_id || ':' || c.position FROM chunks c "
             "JOIN documents d ON d.version = c.version "
@@ -55,9 +52,8 @@ class Strays:
             "AND c.generation = derivations.generation AND c.id NOT IN (SELECT chunk FROM terms))",
         )
         self._delete("chunks", _TERMLESS)
-        for part, column, owners, key in _OWNED:
-            self._delete(part, f"{column} NOT IN (SELECT {key} FROM {owners})")
-        self._delete("labels", _LABELS)
+        for part, stray in _STRAY.items():
+            self._delete(part, stray)
         if self._connection.total_changes == before:
             return False
         # No removals are on record, so whoever has the vectors in memory loads them anew.

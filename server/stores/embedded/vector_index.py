@@ -146,7 +146,7 @@ class VectorIndex:
 
     def _add(self, connection: sqlite3.Connection) -> None:
         cursor = connection.execute(
-            "SELECT chunk, version, vector FROM vectors "
+            "SELECT chunk, version, CAST(vector AS BLOB) FROM vectors "
             "WHERE chunk > ? AND generation = ? ORDER BY chunk",
             (self._sequence, self.generation),
         )

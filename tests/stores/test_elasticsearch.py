@@ -8,7 +8,7 @@ import pytest
 from server.stores.contract import LegsRequest
 from server.stores.elasticsearch.store import ElasticsearchStore
 from tests.services.elasticsearch import targets
-from tests.stores import contract, generation_contract, note_contract
+from tests.stores import audit_contract, contract, generation_contract, note_contract
 from tests.stores.builders import RECIPE, vector_of, words, write
 
 
@@ -115,4 +115,8 @@ class TestLoad(generation_contract.LoadContract):
 
 
 class TestNotes(note_contract.NoteContract):
+    pass
+
+
+class TestAudits(audit_contract.AuditContract):
     pass

@@ -15,6 +15,10 @@ from server.stores.filters import labels_of
 from server.stores.generations import Generation
 
 EDITIONS = 2**20  # more than a generation ever has
+_REPAIRS = 2**16  # versions of one edition
+# After a put that was refused, though the revision is the newest: room that is used to write over what
+# something else than this product has changed, which raised the version by one each time.
+SLACKS = (0, 2**8 - 1, _REPAIRS - 1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +33,7 @@ class Target:
     index: str
     alias: str
     alone: bool = False
+    slack: int = 0  # one of SLACKS
 
     @classmethod
     def live(cls, names: Names, generation: Generation, *, alone: bool) -> "Target":
@@ -53,7 +58,12 @@ class Target:
 
     def version(self, revision: int) -> int:
         """A chunk's external version: by the document's revision, then by the edition."""
-        return revision * EDITIONS + self.edition
+        return (revision * EDITIONS + self.edition) * _REPAIRS + self.slack
+
+
+def revision_in(version: int) -> int:
+    """The revision that a chunk's external version tells; 0 for what an older version put."""
+    return version // (EDITIONS * _REPAIRS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

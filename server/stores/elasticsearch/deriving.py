@@ -6,13 +6,14 @@ two takes the mark away with it, so that the document stays pending.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from server.errors import InvalidInput, TanyuanError
 from server.stores.checks import check_writes
 from server.stores.contract import Write
 from server.stores.elasticsearch.bulk import Operation, Outcome, send, send_records
 from server.stores.elasticsearch.changes import (
+    SLACKS,
     Target,
     delete_operations,
     level_operation,
@@ -123,6 +124,18 @@ def _raise_extent(due: _Due) -> Operation:
 
 def _put(client: Client, target: Target, due: Mapping[int, _Due]) -> dict[int, TanyuanError]:
     """Put the chunks and delete the surplus; the errors."""
+    errors: dict[int, TanyuanError] = {}
+    for slack in SLACKS:
+        if not due:
+            break
+        failed = _put_once(client, replace(target, slack=slack), due)
+        # What is refused to the last is of a newer revision or edition: the mark will fail, or may stay.
+        due = {n: due[n] for n, error in failed.items() if isinstance(error, VersionConflict)}
+        errors |= {n: error for n, error in failed.items() if n not in due}
+    return errors
+
+
+def _put_once(client: Client, target: Target, due: Mapping[int, _Due]) -> dict[int, TanyuanError]:
     owners: list[int] = []
 
     def puts() -> Iterator[Operation]:
@@ -154,11 +167,11 @@ def _put(client: Client, target: Target, due: Mapping[int, _Due]) -> dict[int, T
 
 
 def _errors(owners: Sequence[int], outcomes: Sequence[Outcome]) -> dict[int, TanyuanError]:
+    """The worst error of each owner; a conflict of versions is the mildest."""
     errors: dict[int, TanyuanError] = {}
     for owner, outcome in zip(owners, outcomes, strict=True):
-        # A newer chunk is there already: the mark will fail, or a later edition is on its way.
-        if outcome.error is not None and not isinstance(outcome.error, VersionConflict):
-            errors.setdefault(owner, outcome.error)
+        if outcome.error is not None and isinstance(errors.get(owner), VersionConflict | None):
+            errors[owner] = outcome.error
     return errors
 
 

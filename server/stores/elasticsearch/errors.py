@@ -27,6 +27,12 @@ _TIMEOUTS = frozenset(
 # The block that Elasticsearch sets past the flood-stage watermark, and what a full disk gives.
 _FULL = ("flood-stage", "read-only-allow-delete", "No space left on device")
 
+_REPOSITORY = frozenset(
+    {
+        *("repository_exception", "repository_missing_exception", "snapshot_missing_exception"),
+        *("repository_verification_exception", "snapshot_restore_exception"),
+    }
+)
 _NO_ALIAS = ("[require_alias] request flag is [true]", "required alias [")
 
 
@@ -94,6 +100,8 @@ def _from_reason(status: int, kind: str, reason: str) -> TanyuanError | None:
     missing = _from_names(kind, reason)
     if missing:
         return missing
+    if kind in _REPOSITORY:
+        return InvalidInput(f"Elasticsearch can't use the repository or snapshot ({reason}).")
     if kind == "security_exception" or status == 401:
         return StoreUnavailable(
             "Elasticsearch refuses the credentials or what they may do; check "

@@ -61,7 +61,7 @@ def create(
         _create(client, f"{names.documents}.{FIRST}", first, own, settings)
     except AlreadyExists:
         taken_over = True
-    _create_notes(client, names, settings)
+    create_notes(client, names, settings)
     for key, value in notes.items():
         try:
             note_records.put(client, names, key, value, expected=0)
@@ -92,7 +92,8 @@ def _create(
     client.indices.create(index=index, aliases=aliases, mappings=mappings, settings=settings)
 
 
-def _create_notes(client: Client, names: Names, settings: Mapping[str, Any]) -> None:
+def create_notes(client: Client, names: Names, settings: Mapping[str, Any]) -> None:
+    """The index of the notes, where it is not there yet."""
     aliases = {names.notes: {"is_write_index": True}}
     one_shard = {**settings, "number_of_shards": 1}
     try:
@@ -128,7 +129,7 @@ def upgrade(
     properties = mapping("documents")["properties"]
     added = {name: properties[name] for name in ("levels", "counts")}
     client.indices.put_mapping(index=names.documents, properties=added)
-    _create_notes(client, names, settings)
+    create_notes(client, names, settings)
     client.indices.put_mapping(index=names.chunks, meta=chunks_mapping(recipe)["_meta"])
     added_aliases = {
         names.newest(live): f"{names.documents}.{FIRST}",

@@ -28,7 +28,8 @@ class Layout:
     """``generations``: by id, one of them live. ``newest``: the number given last.
 
     ``leftovers``: indices of chunks that are no generation: what a late delete of a single chunk made,
-    or a removal that was cut off left. ``outdated``: made before there were generations to build.
+    or a removal that was cut off left. ``accepting``: whether the live one is written to, or a fence
+    stands. ``outdated``: made before there were generations to build.
     """
 
     names: Names
@@ -36,6 +37,8 @@ class Layout:
     generations: tuple[Generation, ...]
     newest: str
     leftovers: tuple[str, ...] = ()
+    accepting: bool = True
+    has_notes: bool = True
     outdated: bool = False
 
     @property
@@ -114,6 +117,8 @@ def parse(names: Names, found: Mapping[str, Mapping[str, Any]]) -> Layout | None
         generations=tuple(sorted(generations, key=lambda each: each.id)),
         newest=_ending(names.newest(""), found[documents_index]),
         leftovers=tuple(leftovers),
+        accepting=any(_is_accepting(names, index, found[index]) for index in read),
+        has_notes=any(names.notes in _aliases(body) for body in found.values()),
         outdated=any(_is_outdated(names, index, found[index]) for index in read),
     )
 
@@ -145,6 +150,11 @@ def _generation(names: Names, index: str, body: Mapping[str, Any]) -> Generation
         created_at=datetime.fromtimestamp(created, UTC).isoformat(timespec="milliseconds"),
         fence=_ending(names.fence(""), body),
     )
+
+
+def _is_accepting(names: Names, index: str, body: Mapping[str, Any]) -> bool:
+    fenced = _ending(names.fence(""), body)
+    return bool(fenced or _ending(f"{index}.accepts.", body))
 
 
 def _is_outdated(names: Names, index: str, body: Mapping[str, Any]) -> bool:

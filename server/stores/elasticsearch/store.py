@@ -13,6 +13,7 @@ from server.errors import (
     TanyuanError,
 )
 from server.recipes import Recipe
+from server.stores.audit import Audits
 from server.stores.checks import check_writes
 from server.stores.contract import (
     Collection,
@@ -24,14 +25,16 @@ from server.stores.contract import (
     Written,
 )
 from server.stores.elasticsearch import indices, records
+from server.stores.elasticsearch.audits import ElasticsearchAudits
 from server.stores.elasticsearch.chunk_hits import chunk_of
 from server.stores.elasticsearch.client import Client, connect
-from server.stores.elasticsearch.errors import from_cause
+from server.stores.elasticsearch.counts import counted
 from server.stores.elasticsearch.generations import ElasticsearchGenerations
 from server.stores.elasticsearch.layout import FOLLOW_SECONDS, Layout, Layouts, read_all
 from server.stores.elasticsearch.names import FIRST, Names, check_prefix, is_generation_id
 from server.stores.elasticsearch.notes import ElasticsearchNotes
 from server.stores.elasticsearch.searching import Searcher
+from server.stores.elasticsearch.snapshots import Snapshot, Snapshots
 from server.stores.elasticsearch.writer import Writer, changed
 from server.stores.generations import Generation, Generations
 from server.stores.note_checks import check_key, encoded
@@ -87,6 +90,9 @@ class ElasticsearchStore:
             self._client, self._layouts, self._settings
         )
         self.notes: Notes = ElasticsearchNotes(self._client, self._layouts)
+        audits = ElasticsearchAudits(self._client, self._layouts, self._settings)
+        self.audits: Audits = audits
+        self._snapshots = Snapshots(self._client, self._layouts, audits, self._prefix)
 
     def __repr__(self) -> str:
         return f"ElasticsearchStore({self._client.addresses}, prefix={self._prefix!r})"
@@ -119,10 +125,10 @@ class ElasticsearchStore:
         return self.collection(name)
 
     def collections(self) -> list[Collection]:
-        return self._counted(read_all(self._client, self._prefix))
+        return counted(self._client, read_all(self._client, self._prefix))
 
     def collection(self, name: str) -> Collection:
-        [found] = self._counted({name: self._layouts.get(name, fresh=True)})
+        [found] = counted(self._client, {name: self._layouts.get(name, fresh=True)})
         return found
 
     def live(self, name: str, *, fresh: bool = False) -> Generation:
@@ -221,6 +227,32 @@ class ElasticsearchStore:
             ) from None
         return {chunk_id: _passage(item) for chunk_id, item in found.items()}
 
+    def register_repository(self, name: str, location: str) -> None:
+        """Make or change a repository of snapshots in a folder that ``path.repo`` of every node allows.
+
+        Raises InvalidInput.
+        """
+        self._snapshots.register(name, location)
+
+    def backup(self, collection: str, repository: str, snapshot: str) -> None:
+        """Snapshot a collection: documents, notes and the live generation; returns when it is whole.
+
+        Raises CollectionNotFound, InvalidInput, StoreUnavailable.
+        """
+        self._snapshots.backup(collection, repository, snapshot)
+
+    def restore(self, collection: str, repository: str, snapshot: str) -> int:
+        """Bring a collection back; how many documents were written while the snapshot was taken, and
+        are pending now, so that their chunks have to be derived anew.
+
+        Raises CollectionExists, InvalidInput, StoreUnavailable.
+        """
+        return self._snapshots.restore(collection, repository, snapshot)
+
+    def snapshots(self, repository: str) -> list[Snapshot]:
+        """What a repository holds. Raises InvalidInput."""
+        return self._snapshots.all(repository)
+
     def refresh(self, collection: str) -> None:
         names = self._layouts.names(collection)
         records.refresh(self._client, names.documents, names.chunks)
@@ -239,35 +271,6 @@ class ElasticsearchStore:
 
     def close(self) -> None:
         self._client.close()
-
-    def _counted(self, layouts: Mapping[str, Layout]) -> list[Collection]:
-        """Collections with their counts, all counted in one request."""
-        searches: list[dict[str, Any]] = []
-        for name in layouts:
-            names = Names(self._prefix, name)
-            count = {"size": 0, "track_total_hits": True}
-            searches += [
-                {"index": names.documents, "allow_partial_search_results": False},
-                {**count, "query": {"term": {"deleted": False}}},
-                {"index": names.chunks, "allow_partial_search_results": False},
-                count,
-            ]
-        totals: list[int] = []
-        for answer in self._client.msearch(searches=searches)["responses"] if searches else ():
-            if "error" in answer:
-                raise from_cause(int(answer["status"]), answer["error"])
-            totals.append(answer["hits"]["total"]["value"])
-        return [
-            Collection(
-                name=name,
-                description=layout.description,
-                recipe=layout.live.recipe,
-                generation=layout.live.id,
-                documents=totals[2 * number],
-                chunks=totals[2 * number + 1],
-            )
-            for number, (name, layout) in enumerate(layouts.items())
-        ]
 
 
 def _passage(item: Mapping[str, Any]) -> Passage:

@@ -90,6 +90,11 @@ def restamp(client: Client, names: Names, live: Generation, edition: int, token:
     )
 
 
+def accept(client: Client, names: Names, live: Generation) -> None:
+    """Give the live generation back the alias that writes go through."""
+    _switch(client, _add(names, live, names.accepts(live.id, live.edition)))
+
+
 def count(client: Client, names: Names, newest: str, following: str) -> None:
     """Take a number for a new generation. Raises NoAlias where another was faster."""
     index = f"{names.documents}.{FIRST}"

@@ -240,7 +240,7 @@ def test_a_delete_that_was_cut_off(elastic: Place) -> None:
 
 @pytest.mark.parametrize(
     ("vector", "why"),
-    [([float("nan")] * 16, "NaN"), ([0.0] * 16, "zero magnitude"), ([0.25] * 9, "dimension")],
+    [([float("nan")] * 16, "NaN"), ([0.0] * 16, "unit-length"), ([0.25] * 9, "dimension")],
 )
 def test_what_elasticsearch_refuses_to_hold(elastic: Place, vector: list[float], why: str) -> None:
     damage = elastic.damage()

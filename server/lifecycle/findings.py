@@ -173,9 +173,11 @@ def _wrong_places(audited: Audited, document: Document) -> Iterator[Finding]:
     for chunk in audited.chunks:
         at.setdefault(chunk.chunk.position, []).append(chunk)
     expected = range(audited.chunks_expected)
-    recorded = f"The record says {len(expected)} chunks."
+    if not audited.level:  # then nobody has said how many there are
+        expected = range(1 + max(at, default=-1))
+    recorded = f"There are to be {len(expected)} chunks."
     blank = not document.text.strip()
-    if not audited.chunks and (audited.chunks_expected or document.title or not blank):
+    if not audited.chunks and (expected or document.title or not blank):
         yield _of(audited, Kind.DOCUMENT_WITHOUT_CHUNKS, recorded)
         return
     for position in expected:

@@ -125,7 +125,9 @@ class ElasticsearchDamage:
 
     def plant(self, kind: Kind, document_id: str, position: int) -> None:
         changes: dict[Kind, Callable[[dict[str, Any]], object]] = {
-            Kind.WRONG_ACL: lambda chunk: chunk.update(labels=["acl", "acl\x1fsothers"]),
+            Kind.WRONG_ACL: lambda chunk: chunk.update(
+                labels=[label.replace("acl\x1fshr", "acl\x1fsothers") for label in chunk["labels"]]
+            ),
             Kind.STALE_CHUNK: lambda chunk: chunk.update(revision=chunk["revision"] - 1),
             Kind.WRONG_TEXT: lambda chunk: chunk.update(text="else"),
             Kind.UNCOVERED_TEXT: lambda chunk: chunk.update(
@@ -186,15 +188,16 @@ class ElasticsearchDamage:
     def _read(
         self, client: elasticsearch.Elasticsearch, chunk_id: str
     ) -> tuple[str, int, dict[str, Any]]:
-        """Index, version and source with the vector, which newer servers leave out of the source."""
+        """Index, version and what the chunk holds, but for its terms, which nobody can read."""
         [hit] = client.search(
             index=self._chunks,
             query={"ids": {"values": [chunk_id]}},
             source_excludes=["vector"],
             fields=["vector"],
+            docvalue_fields=["labels"],
             version=True,
         )["hits"]["hits"]
-        return hit["_index"], hit["_version"], {**hit["_source"], "vector": hit["fields"]["vector"]}
+        return hit["_index"], hit["_version"], {**hit["_source"], **hit["fields"]}
 
     def delete(self, client: elasticsearch.Elasticsearch, chunk_id: str) -> None:
         found = client.options(ignore_status=404).get(index=self._chunks, id=chunk_id)

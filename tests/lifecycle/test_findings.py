@@ -120,6 +120,11 @@ DOUBLE = replace(AUDITED.chunks[1], key="other")
         (moved(1, position=-1), [Kind.MISSING_CHUNK, Kind.SURPLUS_CHUNK]),
         (replace(AUDITED, chunks=(*AUDITED.chunks, DOUBLE)), [Kind.DUPLICATE_CHUNK]),
         (replace(AUDITED, level=False), [Kind.NOT_LEVEL]),
+        (replace(AUDITED, level=False, chunks_expected=0), [Kind.NOT_LEVEL]),
+        (
+            replace(AUDITED, level=False, chunks=AUDITED.chunks[1:], chunks_expected=0),
+            [Kind.MISSING_CHUNK, Kind.NOT_LEVEL],
+        ),
         (replace(AUDITED, content_hash="0"), [Kind.DAMAGED_DOCUMENT]),
         (replace(AUDITED, content_hash="0", chunks=(), complete=False), [Kind.DAMAGED_DOCUMENT]),
         (replace(AUDITED, content_hash=""), []),

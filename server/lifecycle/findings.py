@@ -175,7 +175,7 @@ def _wrong_places(audited: Audited, document: Document) -> Iterator[Finding]:
     expected = range(audited.chunks_expected)
     if not audited.level:  # then nobody has said how many there are
         expected = range(1 + max(at, default=-1))
-    recorded = f"There are to be {len(expected)} chunks."
+    recorded = f"Chunks expected: {len(expected)}."
     blank = not document.text.strip()
     if not audited.chunks and (expected or document.title or not blank):
         yield _of(audited, Kind.DOCUMENT_WITHOUT_CHUNKS, recorded)

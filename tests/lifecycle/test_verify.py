@@ -20,7 +20,7 @@ from server.ingest.indexer import Indexer
 from server.lifecycle.findings import Kind
 from server.lifecycle.mend import Mender
 from server.lifecycle.suspects import Patience
-from server.lifecycle.verify import Report, verify
+from server.lifecycle.verify import Report, Seen, verify
 from server.live import LiveCollections
 from server.stores.contract import LegsRequest, Store, TextClause
 from server.stores.elasticsearch.store import ElasticsearchStore
@@ -349,6 +349,27 @@ def test_a_healthy_collection_gives_no_finding_under_load(place: Place) -> None:
     assert failures == []
     assert [report.found for report in reports] == [{}] * 20
     assert max(report.documents for report in reports) > 30
+    assert_sound(place)
+
+
+def test_a_document_that_is_written_meanwhile_is_left_to_its_writer(place: Place) -> None:
+    place.damage().plant(Kind.MISSING_CHUNK, "a", POSITION)
+    store = place.open()
+    indexer = place.indexer(store)
+    newer = document("a", 2)
+
+    def write_once(seen: Seen) -> None:
+        if seen.waiting and store.document(C, "a").revision == 1:
+            indexer.put(C, [newer])
+
+    live = place.live(store)
+    mender = Mender(store, live, indexer)
+    report = verify(store, live, C, mender=mender, patience=Patience(), progress=write_once)
+    assert Kind.MISSING_CHUNK not in report.found
+    assert report.left == 0
+    assert (store.document(C, "a").document, store.document(C, "a").revision) == (newer, 2)
+    place.documents["a"] = newer
+    store.refresh(C)
     assert_sound(place)
 
 

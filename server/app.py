@@ -5,6 +5,7 @@ from dataclasses import replace
 from flask import Flask
 
 from server.analysis.analyzer import JiebaAnalyzer
+from server.analysis.dictionary import UserDictionary
 from server.answering.answerer import Answerer
 from server.ingest.chunker import chunker_for
 from server.ingest.derivation import recipe_of
@@ -14,6 +15,7 @@ from server.live import LiveCollections
 from server.models.choice import Choice, choose_embedder, choose_generator, choose_reranker
 from server.models.contract import Embedder
 from server.models.embedders import Embedders
+from server.retrieval.query_log import QueryLog
 from server.retrieval.searcher import Searcher
 from server.settings import Settings
 from server.stores.contract import Store
@@ -36,7 +38,8 @@ def open_services(settings: Settings, *, warm_up: bool = False) -> Services:
 
     Raises ConfigurationError for what a setting names and can't be had.
     """
-    analyzer = JiebaAnalyzer(settings.dictionary_file)
+    dictionary = open_dictionary(settings)
+    analyzer = JiebaAnalyzer(dictionary)
     store = open_store(settings)
     embedder = choose_embedder(settings)
     reranker = choose_reranker(settings)
@@ -46,7 +49,7 @@ def open_services(settings: Settings, *, warm_up: bool = False) -> Services:
         for choice in (embedder, reranker, generator)
         if choice.adapter is None
     }
-    live = open_live(settings, store, analyzer, embedder)
+    live = open_live(settings, store, dictionary, analyzer, embedder)
     indexer = Indexer(store, live)
     searcher = Searcher(
         store=store,
@@ -76,6 +79,7 @@ def open_services(settings: Settings, *, warm_up: bool = False) -> Services:
         answerer=answerer,
         rebuilder=Rebuilder(store, live, keep=settings.keep_generations),
         keys=Keys.in_folder(settings.data),
+        query_log=QueryLog.in_folder(settings.data) if settings.query_log else None,
         choices=(
             ("store", store.kind, "TANYUAN_STORE names it"),
             *(
@@ -87,8 +91,18 @@ def open_services(settings: Settings, *, warm_up: bool = False) -> Services:
     )
 
 
+def open_dictionary(settings: Settings) -> UserDictionary:
+    """What collections that this process makes begin with."""
+    file = settings.dictionary_file
+    return UserDictionary.load(file) if file else UserDictionary()
+
+
 def open_live(
-    settings: Settings, store: Store, analyzer: JiebaAnalyzer, embedder: Choice[Embedder]
+    settings: Settings,
+    store: Store,
+    dictionary: UserDictionary,
+    analyzer: JiebaAnalyzer,
+    embedder: Choice[Embedder],
 ) -> LiveCollections:
     """What collections are served with: their own recipes' parts, or those that settings pin."""
     pins = {"embedder": settings.embedder != "auto", "chunker": settings.chunk_tokens > 0}
@@ -96,6 +110,7 @@ def open_live(
     return LiveCollections(
         store,
         own=recipe_of(analyzer, embedder.adapter, chunker),
+        dictionary=dictionary,
         analyzer=analyzer,
         make_analyzer=JiebaAnalyzer,
         embedders=Embedders(

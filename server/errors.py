@@ -82,6 +82,12 @@ class GenerationNotFound(TanyuanError):
     code = "generation_not_found"
 
 
+class VersionNotFound(TanyuanError):
+    """The dictionary, the synonyms or the stop words have no version of that number."""
+
+    code = "version_not_found"
+
+
 class NoteConflict(TanyuanError):
     """A note is not at the version that the writer expected: another process was faster."""
 

@@ -13,12 +13,19 @@ from dataclasses import dataclass, replace
 
 from server.analysis.contract import Analyzer
 from server.analysis.dictionary import UserDictionary
-from server.errors import CollectionNotFound, EmbedderUnavailable, RecipeMismatch, TanyuanError
+from server.errors import (
+    CollectionNotFound,
+    EmbedderUnavailable,
+    RecipeMismatch,
+    TanyuanError,
+    VersionNotFound,
+)
 from server.models.contract import Embedder
 from server.models.embedders import Embedders
 from server.recipes import CHUNKS, VECTORS, WORDS, Recipe, mismatch
-from server.stores.contract import Store
+from server.stores.contract import Collection, Store
 from server.stores.generations import Generation
+from server.vocabulary import Vocabulary, seed
 
 _ANALYZERS = 16  # kept; each holds a dictionary of some 50 MB
 
@@ -48,7 +55,8 @@ class Live:
 class LiveCollections:
     """Thread-safe.
 
-    ``own``: the recipe that this process's settings make. ``pinned``: the fields of it that a setting
+    ``own``: the recipe that this process's settings make, with ``dictionary``, which collections of its
+    making begin with. ``pinned``: the fields of it that a setting
     names outright (``embedder``, ``chunker``): a collection that differs in one is not served with it,
     unless it was promoted while this process served it. ``no_embedder``: why there is none.
     """
@@ -58,6 +66,7 @@ class LiveCollections:
         store: Store,
         *,
         own: Recipe,
+        dictionary: UserDictionary | None = None,
         analyzer: Analyzer,
         make_analyzer: Callable[[UserDictionary], Analyzer],
         embedders: Embedders,
@@ -65,7 +74,9 @@ class LiveCollections:
         no_embedder: str = "No embedder is configured, so words alone decide.",
     ) -> None:
         self.own = own
+        self._dictionary = dictionary or UserDictionary()
         self._store = store
+        self._vocabulary = Vocabulary(store.notes)
         self._analyzer = analyzer
         self._make_analyzer = make_analyzer
         self._embedders = embedders
@@ -97,6 +108,17 @@ class LiveCollections:
             live = self._make(collection, generation, followed=followed)
             self._opened[collection] = (now, live)
         return live
+
+    def create(self, name: str, description: str = "") -> Collection:
+        """Create a collection by this process's recipe, whose dictionary becomes the collection's own.
+
+        Raises CollectionExists.
+        """
+        notes = seed(self._dictionary)
+        recipe = replace(self.own, dictionary=1 if notes else 0)
+        return self._store.create_collection(
+            name, recipe=recipe, description=description, notes=notes
+        )
 
     def of(self, collection: str, generation: Generation) -> Live:
         """What serves a generation that is not live yet, whatever settings pin."""
@@ -163,8 +185,14 @@ class LiveCollections:
         with self._mutex:
             known = self._analyzers.get(recipe.analyzer)
             if known is None:
-                made = self._make_analyzer(UserDictionary())
+                try:
+                    dictionary = self._vocabulary.dictionary(collection, recipe.dictionary)
+                except VersionNotFound:
+                    return None
+                made = self._make_analyzer(dictionary)
                 if made.fingerprint != recipe.analyzer:
                     return None
+                if len(self._analyzers) > _ANALYZERS:
+                    del self._analyzers[next(iter(self._analyzers))]
                 self._analyzers[recipe.analyzer] = known = made
             return known

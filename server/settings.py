@@ -64,6 +64,7 @@ class Settings:
     rerank_top_n: int = 50
     answer_passages: int = 12
     max_body: int = 32 * 1024 * 1024
+    query_log: bool = True  # which queries were asked, without who asked
     log_level: str = "info"
 
     def __post_init__(self) -> None:

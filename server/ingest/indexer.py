@@ -129,7 +129,7 @@ class Indexer:
         except CollectionNotFound:
             pass
         try:
-            return self._store.create_collection(name, recipe=self.recipe, description=description)
+            return self._live.create(name, description)
         except CollectionExists:  # another process was faster
             return self._store.collection(name)
 

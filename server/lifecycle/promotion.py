@@ -36,6 +36,8 @@ _FEW = 20  # pending documents that are left for the fence
 _ROUNDS = 5  # before the fence is raised though writers are as fast as we
 _PATIENCE_SECONDS = 60.0  # with a store that can't be reached
 _SAMPLE = 200  # documents that are looked at before a generation goes live
+_LOOKS = 5
+_LOOK_SECONDS = 0.5
 _NAMED = 5  # documents that an error names
 
 
@@ -226,44 +228,53 @@ class _Leveling:
 
 def check(target: Target) -> None:
     """Look at a sample of the generation as at something that others made. Raises RebuildFailed."""
-    store, collection = target.store, target.collection
-    sample = {
-        stored.document.id: stored.document
-        for stored in itertools.islice(store.documents(collection), _SAMPLE)
-    }
-    found = store.generations.chunks(collection, target.generation.id, list(sample))
+    documents = target.store.documents(target.collection)
+    sample = [stored.document.id for stored in itertools.islice(documents, _SAMPLE)]
+    wrong = _wrong_chunks(target, sample)
+    for _ in range(_LOOKS - 1):  # what is written meanwhile looks wrong until it is level
+        if wrong:
+            time.sleep(_LOOK_SECONDS)
+            wrong = _wrong_chunks(target, list(wrong))
+    if wrong:
+        raise RebuildFailed(
+            f"The new generation did not pass: {next(iter(wrong.values()))}. The live generation is "
+            "as it was; --abandon removes the new one."
+        )
+
+
+def _wrong_chunks(target: Target, document_ids: Sequence[str]) -> dict[str, str]:
+    """What is wrong with the chunks of documents that are level, by id."""
+    store, collection, generation = target.store, target.collection, target.generation
+    found = store.generations.chunks(collection, generation.id, document_ids)
+    wrong: dict[str, str] = {}
     for document_id, chunks in found.items():
-        document = sample[document_id]
-        for position, stored in enumerate(chunks):
-            wrong = _wrong(document, position, stored, target.generation.recipe.dimensions)
-            if wrong and _is_still(store, collection, document):
-                raise RebuildFailed(
-                    f"The new generation did not pass: chunk {stored.chunk.id!r} {wrong}. The live "
-                    "generation is as it was."
-                )
-    if sample and not found and any(each.text.strip() for each in sample.values()):
-        raise RebuildFailed("The new generation has none of the documents that were looked at.")
+        with suppress(DocumentNotFound):
+            document = store.document(collection, document_id).document
+            faults = (
+                _fault(document, position, stored, generation.recipe.dimensions)
+                for position, stored in enumerate(chunks)
+            )
+            if fault := next(filter(None, faults), ""):
+                wrong[document_id] = fault
+    if wrong:
+        for pending in store.generations.pending(collection, generation.id):
+            wrong.pop(pending.document_id, None)
+    return wrong
 
 
-def _wrong(document: Document, position: int, stored: StoredChunk, dimensions: int) -> str:
+def _fault(document: Document, position: int, stored: StoredChunk, dimensions: int) -> str:
+    """What is wrong with a chunk, empty where nothing is."""
     chunk, vector = stored.chunk, stored.vector
+    fault = ""
     if chunk.position != position:
-        return f"stands at position {position}"
-    if document.text[chunk.start : chunk.end] != chunk.text:
-        return "is not the text of its document"
-    if (vector is None) != (dimensions == 0):
-        return "has no vector" if dimensions else "has a vector, though there is no embedder"
-    if vector is not None and (vector.shape != (dimensions,) or not np.isfinite(vector).all()):
-        return "has a vector that can't be searched"
-    return ""
-
-
-def _is_still(store: Store, collection: str, document: Document) -> bool:
-    """Whether a document is the one that was read, so that a difference is one."""
-    try:
-        return store.document(collection, document.id).document == document
-    except DocumentNotFound:
-        return False
+        fault = f"stands at position {position}"
+    elif document.text[chunk.start : chunk.end] != chunk.text:
+        fault = "is not the text of its document"
+    elif (vector is None) != (dimensions == 0):
+        fault = "has no vector" if dimensions else "has a vector, though there is no embedder"
+    elif vector is not None and (vector.shape != (dimensions,) or not np.isfinite(vector).all()):
+        fault = "has a vector that can't be searched"
+    return f"chunk {chunk.id!r} {fault}" if fault else ""
 
 
 def _batches(pending: Iterable[Pending]) -> Iterator[list[Pending]]:

@@ -3,12 +3,15 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
+from itertools import islice
 
 from server.errors import (
     GenerationNotFound,
     InvalidInput,
     RebuildRunning,
     Stopped,
+    StoreUnavailable,
     TanyuanError,
 )
 from server.ingest.indexer import deriver_of
@@ -19,6 +22,7 @@ from server.live import LiveCollections
 from server.stores.contract import Store
 from server.stores.generations import Generation
 
+_LOSSES = 2  # generations that may be lost with their node in one rebuild
 _STOP_SECONDS = 60.0  # until a running rebuild that was asked to stop has ended
 
 
@@ -86,7 +90,9 @@ class Rebuilder:
                     f"Collection {collection!r} has no rebuild that was cut off.", field="resume"
                 )
             target = self._live.target(collection)
-            if building is not None and not resume and building.recipe != target:
+            sound = building is not None and self._is_sound(collection, building)
+            if building is not None and (not sound or (building.recipe != target and not resume)):
+                target = building.recipe if resume else target
                 self._drop_building(collection)
                 building = None
             generation = building or self._store.generations.create(collection, recipe=target)
@@ -102,18 +108,9 @@ class Rebuilder:
         held, lease = self._lock(collection, "rollback")
         with _closing_on_error(held):
             self._tidy(collection)
-            kept = [
-                each for each in self._store.generations.all(collection) if each.state == "kept"
-            ]
-            chosen = [each for each in kept if to in {None, each.id}]
-            if not chosen:
-                there = ", ".join(each.id for each in kept) or "none"
-                raise GenerationNotFound(
-                    f"Collection {collection!r} has no old generation {to or ''}".rstrip()
-                    + f" to roll back to; kept: {there}. TANYUAN_KEEP_GENERATIONS says how many are."
-                )
-            progress = self._progress(collection, "rollback", chosen[-1], by)
-            return self._work(collection, chosen[-1], lease, progress, held)
+            chosen = self._kept(collection, to)
+            progress = self._progress(collection, "rollback", chosen, by)
+            return self._work(collection, chosen, lease, progress, held)
 
     def abandon(self, collection: str) -> list[Rebuild]:
         """Give up what was cut off or is running, and remove what it made; the records of these.
@@ -135,6 +132,26 @@ class Rebuilder:
             self._tidy(collection)
             return self._drop_building(collection)
 
+    def _kept(self, collection: str, to: str | None) -> Generation:
+        """The old generation with this id; None: the one that was live before."""
+        live = self._store.live(collection, fresh=True)
+        kept = {
+            each.id: each
+            for each in self._store.generations.all(collection)
+            if each.state == "kept"
+        }
+        if to is None and kept:
+            records = Rebuilds(self._store.notes, collection).all()
+            before = [each.replaced for each in records if each.generation == live.id]
+            to = next((each for each in before if each in kept), max(kept))
+        if to not in kept:
+            wanted = f"no old generation {to}" if to else "no old generation"
+            raise GenerationNotFound(
+                f"Collection {collection!r} has {wanted} to roll back to; kept: "
+                f"{', '.join(kept) or 'none'}. TANYUAN_KEEP_GENERATIONS says how many are."
+            )
+        return kept[to]
+
     def _lock(self, collection: str, work: str) -> tuple[ExitStack, Lease]:
         self._store.live(collection, fresh=True)  # CollectionNotFound before anything else
         held = ExitStack()
@@ -149,26 +166,62 @@ class Rebuilder:
         progress: Progress,
         held: ExitStack,
     ) -> Work:
-        deriver = deriver_of(self._live.of(collection, generation), self._live.own)
-        replaced = self._store.live(collection, fresh=True)
-        same = generation.recipe.embedder == replaced.recipe.embedder
-        target = Target(
-            store=self._store,
-            collection=collection,
-            generation=generation,
-            deriver=deriver,
-            known=vectors_of(self._store, collection, replaced) if same else None,
-            lease=lease,
-            progress=progress,
-        )
+        target = self._target(collection, generation, lease, progress)
 
         def run() -> None:
-            promote(target)
+            self._promote(target)
             self._live.open(collection, fresh=True)
             self._prune(collection, progress.record.replaced)
             progress.set(state="promoted", done=progress.record.total)
 
         return Work(progress, held, run)
+
+    def _target(
+        self, collection: str, generation: Generation, lease: Lease, progress: Progress
+    ) -> Target:
+        """Raises RecipeMismatch for parts that can't be had."""
+        live = self._store.live(collection, fresh=True)
+        same = generation.recipe.embedder == live.recipe.embedder
+        return Target(
+            store=self._store,
+            collection=collection,
+            generation=generation,
+            deriver=deriver_of(self._live.of(collection, generation), self._live.own),
+            known=vectors_of(self._store, collection, live) if same else None,
+            lease=lease,
+            progress=progress,
+        )
+
+    def _promote(self, target: Target) -> None:
+        """A generation that is lost on the way, with the node that had it, is begun anew."""
+        for _ in range(_LOSSES):
+            try:
+                promote(target)
+            except StoreUnavailable:
+                rebuilding = target.progress.record.kind == "rebuild"
+                if not rebuilding or self._is_sound(target.collection, target.generation):
+                    raise
+                target = self._anew(target)
+            else:
+                return
+        promote(target)
+
+    def _anew(self, target: Target) -> Target:
+        collection, recipe = target.collection, target.generation.recipe
+        self._store.generations.drop(collection, target.generation.id)
+        generation = self._store.generations.create(collection, recipe=recipe)
+        total = self._store.generations.pending_count(collection, generation.id)
+        target.progress.set(generation=generation.id, state="filling", done=0, total=total)
+        return replace(target, generation=generation)
+
+    def _is_sound(self, collection: str, generation: Generation) -> bool:
+        """Whether a generation can be read; the documents, read first, tell that the store can be."""
+        some = [each.document.id for each in islice(self._store.documents(collection), 1)]
+        try:
+            self._store.generations.chunks(collection, generation.id, some)
+        except StoreUnavailable:
+            return False
+        return True
 
     def _prune(self, collection: str, replaced: str) -> None:
         """Drop old generations past ``keep``; the one just replaced is the last to go."""
@@ -199,6 +252,7 @@ class Rebuilder:
     def _tidy(self, collection: str) -> list[Progress]:
         """Finish what a process left that died after its swap, and lift its fence."""
         live = clear_fence(self._store, collection)
+        self._store.generations.sweep(collection)
         rebuilds = Rebuilds(self._store.notes, collection)
         finished = []
         for record in rebuilds.all():

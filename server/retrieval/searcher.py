@@ -14,19 +14,26 @@ from server.documents import (
     document_id_of,
     passage_text,
 )
-from server.errors import GenerationChanged, TanyuanError
+from server.errors import EmbedderUnavailable, GenerationChanged, TanyuanError
 from server.hits import Degraded, Hit, Ranker, Retrieval, Stage
 from server.live import Live, LiveCollections
 from server.models.contract import Reranker
 from server.retrieval.fusion import Fusion, Ranked, fuse
 from server.retrieval.highlight import highlight
-from server.retrieval.query import Profile, SearchQuery, text_clauses
+from server.retrieval.query import (
+    Profile,
+    SearchQuery,
+    additions,
+    text_clauses,
+    with_additions,
+)
+from server.retrieval.query_words import QueryVocabulary
 from server.retrieval.ranking import Ranking
 from server.retrieval.rerank import rerank
 from server.stores import contract
-from server.stores.checks import no_vectors
-from server.stores.contract import Legs, LegsRequest, Store
+from server.stores.contract import Legs, LegsRequest, Store, TextClause
 from server.stores.filters import All, Filter, Terms
+from server.vocabulary import Vocabulary
 
 Leg = Literal["bm25", "vector"]
 
@@ -70,6 +77,7 @@ class Searcher:
     ) -> None:
         self._store = store
         self._live = live
+        self._vocabulary = QueryVocabulary(Vocabulary(store.notes), seconds=store.follow_seconds)
         self._reranker = reranker
         self._profile = profile or Profile()
         self._missing = missing or {}
@@ -102,8 +110,14 @@ class Searcher:
         fusion = replace(fusion, window=max(fusion.window, query.offset + query.size))
         with clock.stage("analyze"):
             analysis = live.analyzer.analyze(query.query)
+            words = self._vocabulary.of(query.collection)
+            added = additions(query.query, live.analyzer, words.synonyms)
+            clauses = text_clauses(
+                analysis, self._profile, added=added, stop_words=words.stop_words
+            )
+            shown = with_additions(analysis, added)
         condition = visible(query.filter, groups)
-        legs = self._retrieve(query, live, analysis, fusion, condition, clock, began)
+        legs = self._retrieve(query, live, clauses, fusion, condition, clock, began)
         lists: dict[Ranker, Ranked] = {name: leg.hits for name, leg in _named(legs)}
         if len(lists) == 1:
             (ranked,) = lists.values()
@@ -130,7 +144,7 @@ class Searcher:
             hits = tuple(
                 self._hit(
                     passages[chunk_id],
-                    analysis if query.highlight else None,
+                    shown if query.highlight else None,
                     live.analyzer,
                     ranking,
                     more[chunk_id],
@@ -151,7 +165,7 @@ class Searcher:
         self,
         query: SearchQuery,
         live: Live,
-        analysis: Analysis,
+        clauses: tuple[TextClause, ...],
         fusion: Fusion,
         filter_: Filter | None,
         clock: _Clock,
@@ -174,9 +188,7 @@ class Searcher:
         if set(asked) - failures.keys():
             with clock.stage("retrieve"):
                 request = LegsRequest(
-                    text=text_clauses(analysis, self._profile)
-                    if "bm25" in asked and "bm25" not in failures
-                    else None,
+                    text=clauses if "bm25" in asked and "bm25" not in failures else None,
                     vector=vector,
                     filter=filter_,
                     k=fusion.window,
@@ -263,7 +275,10 @@ def visible(filter_: Filter | None, groups: frozenset[str] | None) -> Filter | N
 
 def _embed(query: SearchQuery, live: Live) -> Vector:
     if live.embedder is None:
-        raise no_vectors(query.collection)
+        raise EmbedderUnavailable(
+            f"Collection {query.collection!r} was indexed without an embedder, so words alone decide; "
+            f"to search by meaning: scripts/rebuild --collection {query.collection}"
+        )
     return live.embedder.embed_query(query.query)
 
 

@@ -91,10 +91,11 @@ class Generations(Protocol):
         """An empty one in the state "building", stamped with ``recipe`` and tuned for filling."""
 
     def drop(self, collection: str, generation: str) -> None:
-        """Remove it with all that it has. Raises InvalidInput for the live one.
+        """Remove it with all that it has; one that is gone already is no error. Raises InvalidInput
+        for the live one."""
 
-        Also removes what a killed create or drop left; one that is gone already is no error.
-        """
+    def sweep(self, collection: str) -> None:
+        """Remove what killed calls of ``create`` and ``drop`` left; while none of them runs."""
 
     def pending(self, collection: str, generation: str) -> Iterator[Pending]:
         """Documents that are not level, by id, with bounded memory; sees every acknowledged write

@@ -28,6 +28,7 @@ from server.errors import (
     StoreUnavailable,
     TanyuanError,
     Unauthorized,
+    VersionNotFound,
 )
 from server.web.logs import request_id
 
@@ -45,6 +46,7 @@ STATUSES: Mapping[type[TanyuanError], HTTPStatus] = MappingProxyType(
         RevisionConflict: HTTPStatus.CONFLICT,
         GenerationNotFound: HTTPStatus.NOT_FOUND,
         RebuildNotFound: HTTPStatus.NOT_FOUND,
+        VersionNotFound: HTTPStatus.NOT_FOUND,
         RebuildRunning: HTTPStatus.CONFLICT,
         RebuildFailed: HTTPStatus.CONFLICT,
         NoteConflict: HTTPStatus.CONFLICT,

@@ -55,10 +55,12 @@ def fill(indexer: Indexer, collection: str, count: int) -> dict[str, Document]:
 @dataclass
 class Load:
     """What the threads did. ``acknowledged``: by id, the document as the last acknowledged write left
-    it, None: deleted. Each id belongs to one writer, so there is a last one."""
+    it, None: deleted. Each id belongs to one writer, so there is a last one. ``attempted``: what writes
+    that failed since then meant to leave, which may have happened all the same."""
 
     acknowledged: dict[str, Document | None]
     failures: list[str] = field(default_factory=list)
+    attempted: dict[str, list[Document | None]] = field(default_factory=dict)
     searches: int = 0
     writes: int = 0
     _counting: threading.Lock = field(default_factory=threading.Lock)
@@ -125,23 +127,27 @@ def _write(
     while not ended.is_set():
         version += 1
         name = random.choice(own) if random.random() < 0.8 else f"new-{number}-{version}"
+        deleting = random.random() < 0.2 and made.acknowledged.get(name) is not None
+        new = None if deleting else document(name, version)
         try:
-            if random.random() < 0.2 and made.acknowledged.get(name) is not None:
-                indexer.delete(collection, name, refresh=random.random() < 0.1)
-                made.acknowledged[name] = None
-            else:
-                new = document(name, version)
-                _put(indexer, collection, new, refresh=random.random() < 0.1)
-                made.acknowledged[name] = new
-                if name not in own:
-                    own.append(name)
+            _write_one(indexer, collection, name, new, refresh=random.random() < 0.1)
         except Exception as error:  # noqa: BLE001
             made.failures.append(f"write of {name}: {error!r}")
+            made.attempted.setdefault(name, []).append(new)
             continue
+        made.acknowledged[name] = new
+        made.attempted.pop(name, None)
+        if name not in own:
+            own.append(name)
         made.count(writes=1)
 
 
-def _put(indexer: Indexer, collection: str, new: Document, *, refresh: bool) -> None:
+def _write_one(
+    indexer: Indexer, collection: str, name: str, new: Document | None, *, refresh: bool
+) -> None:
+    if new is None:
+        indexer.delete(collection, name, refresh=refresh)
+        return
     [result] = indexer.put(collection, [new], refresh=refresh)
     if isinstance(result, TanyuanError):
         raise result

@@ -98,7 +98,7 @@ def moment(place: Place, number: int, seconds: float) -> Callable[[], bool]:
     store, before = place.store, place.store.live(C, fresh=True).id
     rebuilds = Rebuilds(store.notes, C)
     known = {record.id for record in rebuilds.all()}
-    at = time.monotonic() + Random(number).uniform(0.4, 1.1) * seconds
+    at = time.monotonic() + Random(number).uniform(0.35, 0.95) * seconds
 
     def state() -> str:
         return next((each.state for each in rebuilds.all() if each.id not in known), "")

@@ -166,7 +166,7 @@ class GenerationContract(GenerationSteps):
         assert store.generations.all(collection) == [live]
         assert (live.state, live.edition, live.fence, live.recipe) == ("live", 1, "", RECIPE)
         assert live.id.isdigit()
-        assert live.key == f"{live.id}.1"
+        assert live.key == f"{live.id}.1.{RECIPE.hash}"
         assert live.created_at.startswith("20")
         assert store.collection(collection).generation == live.id
 

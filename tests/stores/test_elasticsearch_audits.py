@@ -176,7 +176,7 @@ class TestDamage(GenerationSteps):
     ) -> None:
         stray = index.removesuffix("1") + "7"
         store._client.indices.create(index=stray)
-        accepts = f"{index}.accepts.1"
+        accepts = f"{index}.accepts.1_{RECIPE.hash}"
         store._client.indices.delete_alias(index=index, name=accepts)
         notes = f"{store._prefix}.{collection}.notes.000001"
         store._client.indices.delete(index=notes)

@@ -165,10 +165,12 @@ class TestKilled:
         made = store.generations.create("c", recipe=NEXT_RECIPE)
         fill(store, made.id)
         execute(folder, f"UPDATE generations SET state = 'dropped' WHERE id = {int(made.id)}")
+        (place(folder) / "generations" / "000003").mkdir()  # of a create that was killed
         assert store.generations.all("c") == [live]
         store.generations.drop("c", made.id)
         assert query(folder, "SELECT count(*) FROM generations") == (1,)
         assert query(folder, "SELECT count(*) FROM chunks") == (2,)
+        assert [left.name for left in (place(folder) / "generations").iterdir()] == [live.id]
         check_sound(store)
 
 

@@ -12,6 +12,7 @@ from server.errors import GeneratorInterrupted, TanyuanError
 from server.ingest.indexer import Indexer
 from server.lifecycle.rebuild import Rebuilder
 from server.models.contract import Generated, Message
+from server.retrieval.query_log import QueryLog
 from server.retrieval.searcher import Searcher
 from server.settings import Settings
 from server.stores.contract import Store
@@ -125,6 +126,7 @@ def make_services(settings: Settings, *, generator: ScriptedGenerator | None = N
         answerer=answerer,
         rebuilder=Rebuilder(store, live),
         keys=Keys.in_folder(settings.data),
+        query_log=QueryLog.in_folder(settings.data),
         choices=(),
         components=components,
     )

@@ -42,7 +42,7 @@ class Target:
             generation=generation.id,
             edition=generation.edition,
             index=names.index(generation.id),
-            alias=names.accepts(generation.id, generation.edition),
+            alias=names.accepts(generation.id, generation.edition, generation.recipe),
             alone=alone,
         )
 

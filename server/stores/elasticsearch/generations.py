@@ -72,6 +72,9 @@ class ElasticsearchGenerations:
         self._layouts.forget(collection)
         return None
 
+    def sweep(self, collection: str) -> None:
+        self._sweep(self._layouts.get(collection, fresh=True))
+
     def pending(self, collection: str, generation: str) -> Iterator[Pending]:
         names = self._generation(collection, generation)[0].names
         refresh(self._client, names.documents)
@@ -220,7 +223,7 @@ class ElasticsearchGenerations:
         index = layout.names.index(live.id)
         self._client.indices.put_mapping(index=index, meta={"recipes": recipes})
         try:
-            switches.restamp(self._client, layout.names, live, edition, fence)
+            switches.restamp(self._client, layout.names, live, edition, recipe, fence)
         except NoAlias:
             raise _lost(collection) from None
         return self._seen(collection, replace(live, recipe=recipe, edition=edition, fence=""))

@@ -69,7 +69,7 @@ def create(
             taken_over = True
     # Elasticsearch allows an alias one write index, so a second one can't slip in beside it.
     aliases: dict[str, Any] = {names.chunks: {"is_write_index": True}}
-    aliases |= {names.edition(FIRST, 1): {}, names.accepts(FIRST, 1): {}}
+    aliases |= {names.edition(FIRST, 1): {}, names.accepts(FIRST, 1, recipe): {}}
     try:
         _create(client, names.index(FIRST), aliases, chunks_mapping(recipe), settings)
     except AlreadyExists:
@@ -134,7 +134,7 @@ def upgrade(
     added_aliases = {
         names.newest(live): f"{names.documents}.{FIRST}",
         names.edition(live, 1): names.index(live),
-        names.accepts(live, 1): names.index(live),
+        names.accepts(live, 1, recipe): names.index(live),
     }
     client.indices.update_aliases(
         actions=[

@@ -8,7 +8,7 @@
 | ``.chunks`` | the alias that searches read: on the live generation |
 | ``.chunks.000002.building``, ``.kept`` | the alias of one that is not live, in its place |
 | ``.chunks.000002.edition.1`` | its edition; derived chunks are put through it |
-| ``.chunks.000002.accepts.1`` | on the live generation where no fence stands: writes put through it |
+| ``.chunks.000002.accepts.1_HASH`` | on the live generation where no fence stands: writes put through it |
 | ``.fence.TOKEN`` | on the live generation: the fence |
 """
 
@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 from server.documents import check_collection
 from server.errors import ConfigurationError, InvalidInput
+from server.recipes import Recipe
 from server.stores.generations import GenerationState
 
 FIRST = "000001"
@@ -68,8 +69,9 @@ class Names:
     def edition(self, generation: str, edition: int) -> str:
         return f"{self.chunks}.{generation}.edition.{edition}"
 
-    def accepts(self, generation: str, edition: int) -> str:
-        return f"{self.chunks}.{generation}.accepts.{edition}"
+    def accepts(self, generation: str, edition: int, recipe: Recipe) -> str:
+        """The recipe is part of it: a collection that is deleted and made anew starts over."""
+        return f"{self.chunks}.{generation}.accepts.{edition}_{recipe.hash}"
 
     def fence(self, token: str) -> str:
         return f"{self.prefix}.{self.collection}.fence.{token}"

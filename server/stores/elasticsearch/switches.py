@@ -10,6 +10,7 @@ from typing import Any
 from uuid import uuid4
 
 from server.errors import StoreTimeout, TanyuanError
+from server.recipes import Recipe
 from server.stores.elasticsearch.client import Client
 from server.stores.elasticsearch.errors import NoAlias
 from server.stores.elasticsearch.names import FIRST, Names
@@ -29,7 +30,7 @@ def fence(client: Client, names: Names, live: Generation) -> str:
     try:
         known = _switch(
             client,
-            _remove(names, live, names.accepts(live.id, live.edition)),
+            _remove(names, live, names.accepts(live.id, live.edition, live.recipe)),
             _add(names, live, names.fence(token)),
         )
         for _ in range(_TRIES):
@@ -62,7 +63,7 @@ def lift(client: Client, names: Names, live: Generation, token: str) -> None:
     _switch(
         client,
         _remove(names, live, names.fence(token)),
-        _add(names, live, names.accepts(live.id, live.edition)),
+        _add(names, live, names.accepts(live.id, live.edition, live.recipe)),
     )
 
 
@@ -75,24 +76,26 @@ def promote(client: Client, names: Names, old: Generation, new: Generation, toke
         _add(names, old, names.state(old.id, "kept")),
         _remove(names, new, names.state(new.id, new.state)),
         _add(names, new, names.state(new.id, "live"), is_write_index=True),
-        _add(names, new, names.accepts(new.id, new.edition)),
+        _add(names, new, names.accepts(new.id, new.edition, new.recipe)),
     )
 
 
-def restamp(client: Client, names: Names, live: Generation, edition: int, token: str) -> None:
+def restamp(
+    client: Client, names: Names, live: Generation, edition: int, recipe: Recipe, token: str
+) -> None:
     """Raises NoAlias where the fence does not stand."""
     _switch(
         client,
         _remove(names, live, names.fence(token)),
         _remove(names, live, names.edition(live.id, live.edition)),
         _add(names, live, names.edition(live.id, edition)),
-        _add(names, live, names.accepts(live.id, edition)),
+        _add(names, live, names.accepts(live.id, edition, recipe)),
     )
 
 
 def accept(client: Client, names: Names, live: Generation) -> None:
     """Give the live generation back the alias that writes go through."""
-    _switch(client, _add(names, live, names.accepts(live.id, live.edition)))
+    _switch(client, _add(names, live, names.accepts(live.id, live.edition, live.recipe)))
 
 
 def count(client: Client, names: Names, newest: str, following: str) -> None:

@@ -232,7 +232,11 @@ class OpenCollection:
         self.state(generation)
         folder.mkdir(parents=True, exist_ok=True)  # a restored collection lacks it
         with WriteLock(folder, timeout=self._lock_timeout).held():
-            self.state(generation)  # it may be gone since
+            try:
+                self.state(generation)
+            except GenerationNotFound:  # gone since, and its folder has just been made again
+                shutil.rmtree(folder, ignore_errors=True)
+                raise
             yield
 
     def _read(self, query: Callable[[sqlite3.Connection, int], _T]) -> _T:

@@ -86,8 +86,20 @@ class EmbeddedGenerations:
                     )
             self._clear_dropped(opened)
 
+    def sweep(self, collection: str) -> None:
+        with self._opened(collection) as opened:
+            self._clear_dropped(opened)
+            with opened.writing():
+                folders = (opened.folder / generation_folder(0)).parent.iterdir()
+                with opened.database.reading() as connection:
+                    known = {named(state.generation) for state in read_states(connection)}
+                for folder in folders:
+                    if folder.name not in known:
+                        shutil.rmtree(folder, ignore_errors=True)
+
     def _clear_dropped(self, opened: OpenCollection) -> None:
-        """Remove what generations had that nobody sees any more, a part at a time."""
+        """Remove what generations had that nobody sees any more, a part at a time, and folders that
+        killed processes left."""
         with opened.database.reading() as connection:
             dropped = connection.execute(
                 "SELECT id FROM generations WHERE state = ?", (DROPPED,)
@@ -102,11 +114,15 @@ class EmbeddedGenerations:
                         (number, _DROP_CHUNKS),
                     )
                     left = removed.rowcount > 0
-            shutil.rmtree(opened.folder / generation_folder(number), ignore_errors=True)
             with opened.changing() as connection:
                 connection.execute("DELETE FROM removals WHERE generation = ?", (number,))
                 connection.execute("DELETE FROM generations WHERE id = ?", (number,))
             opened.searches.forget(number)
+        with opened.changing() as connection:
+            known = {state.generation for state in read_states(connection)}
+            keep = {opened.folder / generation_folder(number) for number in known}
+            for folder in {*opened.folder.glob("generations/*")} - keep:
+                shutil.rmtree(folder, ignore_errors=True)
 
     def pending(self, collection: str, generation: str) -> Iterator[Pending]:
         with self._opened(collection) as opened:

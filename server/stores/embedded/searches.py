@@ -23,6 +23,8 @@ from server.stores.embedded.states import State, named, read_state
 from server.stores.embedded.text_follower import TextFollower
 from server.stores.embedded.vector_index import VectorIndex
 
+_IDLE_SECONDS = 30.0
+
 
 class Searches:
     """Thread-safe."""
@@ -42,10 +44,12 @@ class Searches:
         self._still_there = still_there
         self._opening = threading.Lock()
         self._texts: dict[int, TextFollower] = {}
-        self._vectors: VectorIndex | None = None
+        self._vectors: dict[int, VectorIndex] = {}
+        self._used: dict[int, float] = {}  # generation → when
 
     def text(self, generation: int) -> TextFollower:
         with self._opening:
+            self._note_use(generation)
             if generation not in self._texts:
                 self._texts[generation] = TextFollower(
                     self._folder, generation, self._database, self._lock, self._still_there
@@ -55,9 +59,29 @@ class Searches:
     def forget(self, generation: int) -> None:
         """Let go of the indexes of a generation that was dropped."""
         with self._opening:
-            self._texts.pop(generation, None)
-            if self._vectors is not None and self._vectors.generation == generation:
-                self._vectors = None
+            self._close(generation)
+
+    def _vector_index(self, state: State) -> VectorIndex:
+        with self._opening:
+            self._note_use(state.generation)
+            if state.generation not in self._vectors:
+                self._vectors[state.generation] = VectorIndex(
+                    state.generation, state.recipe.dimensions
+                )
+            return self._vectors[state.generation]
+
+    def _note_use(self, generation: int) -> None:
+        """Indexes of another generation stay open for a while after a promotion, for searches under
+        way; for ever, they would keep memory, and the room on the disk of files that were removed."""
+        now = time.monotonic()
+        self._used[generation] = now
+        for idle in [each for each, at in self._used.items() if now - at > _IDLE_SECONDS]:
+            self._close(idle)
+
+    def _close(self, generation: int) -> None:
+        self._texts.pop(generation, None)
+        self._vectors.pop(generation, None)
+        self._used.pop(generation, None)
 
     def search(self, request: LegsRequest) -> Legs:
         """Both legs of one generation, though another may become live meanwhile."""
@@ -118,10 +142,7 @@ class Searches:
     def _search_vectors(self, state: State, request: LegsRequest, vector: Vector) -> Leg:
         with vendor_errors(self._folder):
             started = time.perf_counter()
-            with self._opening:
-                if self._vectors is None or self._vectors.generation != state.generation:
-                    self._vectors = VectorIndex(state.generation, state.recipe.dimensions)
-                vectors = self._vectors
+            vectors = self._vector_index(state)
             with self._database.reading() as connection:
                 hits = vectors.search(
                     vector,

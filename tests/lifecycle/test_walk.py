@@ -39,6 +39,13 @@ class WrittenDown:
     def audits(self) -> "WrittenDown":
         return self
 
+    @property
+    def notes(self) -> "WrittenDown":
+        return self
+
+    def get(self, collection: str, key: str) -> None:
+        """There are no notes."""
+
     def live(self, name: str, *, fresh: bool = False) -> Generation:
         recipe = live_collections(cast("Store", self), ANALYZER, EMBEDDER).own
         return Generation(

@@ -11,13 +11,13 @@ import pytest
 from server.errors import StoreUnavailable
 from server.stores.contract import Written
 from server.stores.elasticsearch.store import ElasticsearchStore
-from tests.services.elasticsearch import Node, own_cluster
+from tests.services.elasticsearch import VERSIONS, Node, own_cluster
 from tests.stores.builders import NEXT_RECIPE, RECIPE, bm25_ids, derivation, write
 
 
-@pytest.fixture
-def cluster() -> Iterator[list[Node]]:
-    with own_cluster() as running:
+@pytest.fixture(params=VERSIONS)
+def cluster(request: pytest.FixtureRequest) -> Iterator[list[Node]]:
+    with own_cluster(request.param) as running:
         yield running
 
 

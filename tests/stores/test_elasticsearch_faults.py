@@ -1,5 +1,6 @@
 """The Elasticsearch store when the server, the network or another writer gets in between."""
 
+import socket
 import threading
 import time
 import traceback
@@ -292,6 +293,20 @@ class TestRefusals:
         assert isinstance(caught.value, StoreUnavailable)
         other.close()
         proxy.use(passing)
+
+
+def test_an_address_that_nobody_answers_at_is_passed_over(
+    elasticsearch: Callable[[str], str], prefix: str, collection: str
+) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))  # and not listening
+        dead = f"http://127.0.0.1:{unused.getsockname()[1]}"
+        store = ElasticsearchStore(f"{dead},{elasticsearch(targets()[0])}", prefix=prefix)
+        for number in range(20):
+            [result] = store.write(collection, [write("a", f"red w{number}")], refresh=True)
+            assert isinstance(result, Written)
+            assert bm25_ids(store, collection, f"w{number}") == ["a:0"]
+        store.close()
 
 
 class TestCollectionsAtOnce:

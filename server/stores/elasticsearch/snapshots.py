@@ -19,7 +19,7 @@ from server.stores.elasticsearch.bulk import Operation, send_records
 from server.stores.elasticsearch.client import Client
 from server.stores.elasticsearch.layout import Layouts
 from server.stores.elasticsearch.names import FIRST, Names
-from server.stores.elasticsearch.records import read_records
+from server.stores.elasticsearch.records import Record, read_records
 
 _PAUSE_SECONDS = 0.2
 _RESTORE_SECONDS = 3600.0
@@ -113,12 +113,12 @@ class Snapshots:
             time.sleep(_PAUSE_SECONDS)
 
     def _unlevel(self, collection: str) -> int:
-        """Take the mark from documents whose chunks are not those of the record; how many."""
+        """Let documents be pending whose chunks are not those of the record; how many."""
         torn = 0
-        batch: list[str] = []
+        batch: list[Audited] = []
         for found in self._audits.every(collection):
-            if found.document is not None and found.complete and not _is_whole(found):
-                batch.append(found.document_id)
+            if not _is_whole(found):
+                batch.append(found)
                 torn += 1
             if len(batch) == _BATCH:
                 self._mark(collection, batch)
@@ -126,19 +126,20 @@ class Snapshots:
         self._mark(collection, batch)
         return torn
 
-    def _mark(self, collection: str, ids: Sequence[str]) -> None:
+    def _mark(self, collection: str, torn: Sequence[Audited]) -> None:
         names = self._layouts.names(collection)
+        ids = [found.document_id for found in torn]
+        records = read_records(self._client, names.documents, ids)
         operations = [
-            Operation(
-                "update",
-                {"_id": document_id, **record.condition},
-                {"doc": {"levels": [], "complete": False}},
-            )
-            for document_id, record in read_records(self._client, names.documents, ids).items()
+            _pending(found, records[found.document_id])
+            for found in torn
+            if found.document_id in records
         ]
         for outcome in send_records(self._client, names.documents, collection, operations):
             if outcome.error is not None:
                 raise outcome.error
+        lost = [found for found in torn if found.document_id not in records]
+        self._audits.remove(collection, [each.key for found in lost for each in found.chunks])
 
     def _read(self, repository: str, snapshot: str) -> list[Snapshot]:
         found = self._client.snapshot.get(repository=repository, snapshot=snapshot)
@@ -157,3 +158,16 @@ def _is_whole(found: Audited) -> bool:
     positions = [each.chunk.position for each in found.chunks]
     revisions = {each.revision for each in found.chunks}
     return positions == list(range(found.chunks_expected)) and revisions <= {found.revision}
+
+
+def _pending(found: Audited, record: Record) -> Operation:
+    """Level nowhere, and of a revision above those of its chunks, so that they can be replaced."""
+    newest = max((each.revision for each in found.chunks), default=0)
+    reach = max((each.chunk.position + 1 for each in found.chunks), default=0)
+    body = {
+        "levels": [],
+        "complete": False,
+        "revision": record.revision if newest <= record.revision else newest + 1,
+        "extent": max(record.extent, reach),
+    }
+    return Operation("update", {"_id": found.document_id, **record.condition}, {"doc": body})

@@ -332,6 +332,30 @@ def writing(place: Place, seed: int, ended: threading.Event, failures: list[obje
         failures.append(error)
 
 
+def test_unusual_documents_are_sound(place: Place) -> None:
+    metadata = {
+        "部门": [1, True, "1", 1.5, "", "𠮷"],
+        "a.b": -1e-300,
+        "flag": False,
+        "n": 2**53,
+        "big": 1e300,
+        "none": [],
+        "whole": 2.0,
+    }
+    unusual = [
+        Document.create(id="空", text="", metadata=metadata),
+        Document.create(id="title/only", text=" \n\u3000", title="差旅 > 报销"),
+        Document.create(id="c:1", text="\u200b x \r\n\r\n é", acl=[], source="s3://中文"),
+        Document.create(id='"d"', text="# 标题\n", acl=["public", "hr", "财务"], metadata=metadata),
+        Document.create(id="version 3", text="| a |\n|---|\n| b |\n" * 60, metadata=metadata),
+        Document.create(id="中 文", text="没有句号的长文字" * 300, title="长" * 900),
+    ]
+    results = place.indexer(place.open()).put(C, unusual, refresh=True)
+    assert not any(isinstance(result, TanyuanError) for result in results), results
+    report = place.verify()
+    assert (report.found, report.documents) == ({}, len(unusual) + len(DOCUMENTS))
+
+
 @pytest.mark.timeout(600)
 def test_a_healthy_collection_gives_no_finding_under_load(place: Place) -> None:
     ended, failures = threading.Event(), list[object]()

@@ -7,7 +7,7 @@ was derived already, for which the note ``applying:{generation}`` tells what was
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 
@@ -17,12 +17,14 @@ from server.errors import InvalidInput, RebuildRunning, RecipeMismatch
 from server.ingest.indexer import deriver_of
 from server.lifecycle.affected import Affected
 from server.lifecycle.lock import ChangeLock, Lease
+from server.lifecycle.preview import Preview, preview
 from server.lifecycle.progress import Rebuilds, State
 from server.lifecycle.promotion import clear_fence
 from server.lifecycle.rebuild import Work
 from server.lifecycle.rederivation import Rederivation
 from server.live import LiveCollections
 from server.recipes import Recipe
+from server.retrieval.query_log import LoggedQuery
 from server.stores.contract import Store
 from server.stores.generations import Generation
 from server.vocabulary import Vocabulary
@@ -86,6 +88,19 @@ class DictionaryChanges:
             f"Collection {collection!r} was indexed by the analyzer {recipe.analyzer!r}, which this "
             f"process can't make. Make it anew first: scripts/rebuild --collection {collection}"
         )
+
+    def preview(
+        self, collection: str, lines: Sequence[str], queries: Sequence[LoggedQuery] = ()
+    ) -> Preview:
+        """What a dictionary of these lines would change; nothing is written.
+
+        Raises CollectionNotFound, InvalidInput for a wrong line, RecipeMismatch.
+        """
+        after = self._make_analyzer(UserDictionary.parse(lines))
+        generation = self._store.live(collection, fresh=True)
+        before = self.in_force(collection, generation.recipe)
+        affected = Affected(self._store, collection, [before], after)
+        return preview(self._store, collection, generation, affected, queries)
 
     def apply(self, collection: str, *, by: str, version: int | None = None) -> Work:
         """Put a version of the dictionary in force, or the latest; ready to run.

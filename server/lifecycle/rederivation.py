@@ -1,6 +1,7 @@
 """Rederivation: a live generation brought from one dictionary to another, in place."""
 
 import itertools
+import math
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -26,8 +27,9 @@ from server.stores.fences import MAKER_SECONDS
 from server.stores.generations import Derivation, Generation
 
 _BATCH = 64  # documents
-_FEW = 20  # documents written meanwhile that are left for the fence
-_ROUNDS = 5  # before the fence is raised though writers are as fast as we
+_FEW = (
+    20  # documents written meanwhile that are left for the fence; more if writers are as fast as we
+)
 _NAMED = 5  # documents that an error names
 
 
@@ -56,10 +58,12 @@ class Rederivation:
         Raises RebuildFailed, Stopped, RebuildRunning (the lock was lost), and what the store or a model
         raises when it can't be used for good; then the old recipe is in force.
         """
+        before = math.inf
         for number in itertools.count():
-            derived = patiently(self.lease, partial(self._pass, thorough=number == 0))
+            moved = patiently(self.lease, partial(self._pass, thorough=number == 0))
             self.progress.set(state="catching_up")
-            if derived > _FEW and number < _ROUNDS:
+            if _FEW < moved < before / 2:
+                before = moved
                 continue
             stamped = patiently(self.lease, self._behind_fence)
             if stamped is not None:
@@ -146,7 +150,7 @@ class Rederivation:
                         raise item.chunks
                     failures[item.document.id] = item.chunks
                     continue
-                embedded += item.embedded
+                embedded += item.embedded if self.recipe.dimensions else 0
                 made.append(
                     Derivation(
                         document_id=item.document.id,

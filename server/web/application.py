@@ -19,6 +19,7 @@ from server.web import (
     openapi,
     rebuilds,
     search,
+    vocabulary,
 )
 from server.web.access import Caller
 from server.web.logs import accept_request_id, request_id
@@ -34,6 +35,7 @@ OPERATIONS: tuple[Operation, ...] = (
     *documents.OPERATIONS,
     *collections.OPERATIONS,
     *rebuilds.OPERATIONS,
+    *vocabulary.OPERATIONS,
     *health.OPERATIONS,
 )
 

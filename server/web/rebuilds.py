@@ -99,7 +99,7 @@ def start_rebuild(context: Context, collection: CollectionName) -> Reply:
     same; else it is dropped and begun anew.
     """
     work = context.services.rebuilder.rebuild(collection, by=context.caller.name or "local admin")
-    return Reply(_started(context, work), status=202)
+    return Reply(started(context, work), status=202)
 
 
 @operation(
@@ -182,7 +182,7 @@ def roll_back(context: Context, collection: CollectionName, query: RollbackOptio
     work = context.services.rebuilder.roll_back(
         collection, by=context.caller.name or "local admin", to=query.generation
     )
-    return Reply(_started(context, work), status=202)
+    return Reply(started(context, work), status=202)
 
 
 OPERATIONS: tuple[Operation, ...] = (
@@ -195,7 +195,7 @@ OPERATIONS: tuple[Operation, ...] = (
 )
 
 
-def _started(context: Context, work: Work) -> RebuildView:
+def started(context: Context, work: Work) -> RebuildView:
     """Let it run in a thread. Should the server end, the next rebuild goes on with it."""
     view = _view(context, work.record)
     threading.Thread(target=_run, args=(work,), name="rebuild", daemon=True).start()

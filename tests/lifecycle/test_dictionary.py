@@ -20,12 +20,15 @@ from server.errors import (
     VersionNotFound,
 )
 from server.ingest.indexer import Indexer, Put, deriver_of
+from server.lifecycle.affected import Affected
 from server.lifecycle.dictionary import DictionaryChanges
 from server.lifecycle.lock import ChangeLock
+from server.lifecycle.preview import preview
 from server.lifecycle.progress import Rebuilds
 from server.lifecycle.rebuild import Rebuilder
 from server.live import LiveCollections
 from server.retrieval.query import SearchQuery
+from server.retrieval.query_log import LoggedQuery
 from server.retrieval.searcher import Searcher
 from server.stores.contract import LegsRequest, Store, TextClause
 from server.stores.generations import Derivation
@@ -115,6 +118,41 @@ def test_only_what_changes_is_derived_and_found_right_after(store: Store) -> Non
     Indexer(store, live).put(C, [touched(99)], refresh=True)
     assert with_term(store, WORD) == TOUCHED_IDS | {"d99"}
     assert store.collection(C).documents == len(documents) + 1
+
+
+def test_a_preview_shows_documents_and_queries_before_and_after(store: Store) -> None:
+    fill(store)
+    before = store.live(C, fresh=True)
+    asked = [
+        LoggedQuery(query=query, count=3, last_seen="2026-11-24T10:00:00.000+00:00", total=1)
+        for query in (f"{WORD}怎么部署", "差旅报销")
+    ]
+    shown = changes(store).preview(C, [WORD], asked)
+    assert [change.word for change in shown.words] == [WORD]
+    assert (shown.documents, shown.looked_at) == (TOUCHED, TOUCHED)
+    assert shown.complete
+    assert not shown.everywhere
+    assert {each.document_id for each in shown.examples} == TOUCHED_IDS
+    example = shown.examples[0]
+    assert WORD in example.text
+    assert (WORD in example.before, WORD in example.after) == (False, True)
+    assert {"云梯", "平台"} <= set(example.before)
+    assert shown.queries == 1
+    assert shown.query_examples[0].query == f"{WORD}怎么部署"
+    assert WORD in shown.query_examples[0].after
+    assert store.live(C, fresh=True) == before
+    assert with_term(store, WORD) == set()
+    assert changes(store).preview(C, []).documents == 0
+    with pytest.raises(InvalidInput, match="line 1"):
+        changes(store).preview(C, ["云梯 平台"])
+
+
+def test_a_preview_that_takes_too_long_says_so(store: Store) -> None:
+    fill(store)
+    plain, own = ANALYZER, JiebaAnalyzer(UserDictionary.parse([WORD]))
+    affected = Affected(store, C, [plain], own)
+    shown = preview(store, C, store.live(C), affected, [], seconds=-1)
+    assert (shown.documents, shown.complete) == (0, False)
 
 
 def test_rolling_back_is_another_change(store: Store) -> None:
@@ -394,17 +432,18 @@ def test_another_process_follows(open_store: Callable[[], Store], store: Store) 
     assert len(found.hits) == TOUCHED + 1
 
 
+@pytest.mark.timeout(900)
 def test_searches_and_writes_go_on(open_store: Callable[[], Store], store: Store) -> None:
     """Afterwards every document has the terms that the dictionary in force gives it."""
     serving = open_store()
     live = served(serving, FakeEmbedder(version="load"))
     indexer = Indexer(serving, live)
-    documents = fill(store, 300, live)
+    documents = fill(store, 100, live)
     searcher = Searcher(store=serving, live=live, reranker=None)
     own = served(store, FakeEmbedder(version="load"))
     words = ["差旅报销", "第一条", "住宿标准"]
     with load(searcher, indexer, C, documents) as made:
-        for number in range(4):
+        for number in range(2):
             time.sleep(0.3)
             if number % 2 == 0:
                 add(store, *words)

@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
+from random import Random
 from typing import Any
 
 import pytest
@@ -22,7 +23,7 @@ from server.errors import (
     StoreUnavailable,
 )
 from server.recipes import Recipe
-from server.stores.contract import Deleted, Written
+from server.stores.contract import Deleted, Write, Written
 from server.stores.elasticsearch.changes import Target, put_operations
 from server.stores.elasticsearch.indices import chunks_mapping, mapping
 from server.stores.elasticsearch.store import ElasticsearchStore
@@ -456,6 +457,72 @@ class TestGenerationsAtOnce(GenerationSteps):
         store.generations.drop(collection, made.id)
         indices = store._client.indices.get(index=f"{prefix}.{collection}.chunks*").body
         assert list(indices) == [f"{prefix}.{collection}.chunks.000001"]
+
+
+class TestExtents(GenerationSteps):
+    @pytest.mark.parametrize("seed", range(3))
+    def test_no_chunk_is_left_however_many_each_generation_has(
+        self, store: ElasticsearchStore, collection: str, seed: int
+    ) -> None:
+        """Random changes where each generation's chunker makes another number of chunks."""
+        random = Random(seed)
+        names = ["a", "b", "c"]
+        there: set[str] = set()
+        expected: dict[str, dict[str, int]] = {"000001": {}}  # by generation and document
+
+        def document(name: str, chunks: int) -> Document:
+            return Document.create(id=name, text="\n".join(["red"] * chunks))
+
+        def derive(generation: str, recipe: Recipe) -> None:
+            for pending in store.generations.pending(collection, generation):
+                count = random.randrange(6) if pending.document else 0
+                made = derived(document(pending.document_id, count), recipe)
+                put = replace(derivation(pending, recipe), chunks=made)
+                if pending.document is None:
+                    put = replace(put, chunks=())
+                assert self.derive(store, collection, generation, [put]) == [True]
+                expected[generation][pending.document_id] = count
+
+        for _ in range(60):
+            live = store.live(collection)
+            others = [each for each in store.generations.all(collection) if each.id != live.id]
+            match random.randrange(7):
+                case 0 | 1 | 2:
+                    name, count = random.choice(names), random.randrange(6)
+                    made = document(name, count)
+                    given = Write(document=made, chunks=derived(made, live.recipe))
+                    self.put(store, collection, given)
+                    there.add(name)
+                    expected[live.id][name] = count
+                case 3 if there:
+                    name = random.choice(sorted(there))
+                    store.delete(collection, name)
+                    there.remove(name)
+                    expected[live.id][name] = 0
+                case 4 if others:
+                    derive(others[0].id, others[0].recipe)
+                case 5 if others:
+                    derive(others[0].id, others[0].recipe)
+                    fence = store.generations.fence(collection)
+                    store.generations.promote(collection, others[0].id, fence=fence)
+                case 6 if len(others) > 1 or (random.randrange(2) and others):
+                    store.generations.drop(collection, others[-1].id)
+                    del expected[others[-1].id]
+                case _:
+                    recipe = random.choice([RECIPE, NEXT_RECIPE])
+                    made_id = store.generations.create(collection, recipe=recipe).id
+                    expected[made_id] = {}
+            for generation, counts in expected.items():
+                found = store.generations.chunks(collection, generation, names)
+                assert {name: len(chunks) for name, chunks in found.items()} == {
+                    name: count for name, count in counts.items() if count
+                }
+            live = store.live(collection)
+            states = store.states(collection, names)
+            assert states.keys() == there
+            for name, state in states.items():
+                assert state.complete
+                assert state.chunks == expected[live.id][name]
 
 
 class TestFilling(GenerationSteps):

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from server.analysis.analyzer import JiebaAnalyzer
+from server.analysis.dictionary import UserDictionary
 from server.answering.answerer import Answerer
 from server.errors import GeneratorInterrupted, TanyuanError
 from server.ingest.indexer import Indexer
+from server.lifecycle.dictionary import DictionaryChanges
 from server.lifecycle.rebuild import Rebuilder
 from server.models.contract import Generated, Message
 from server.retrieval.query_log import QueryLog
@@ -17,6 +19,7 @@ from server.retrieval.searcher import Searcher
 from server.settings import Settings
 from server.stores.contract import Store
 from server.stores.embedded.store import EmbeddedStore
+from server.vocabulary import Vocabulary
 from server.web.keys import Keys
 from server.web.services import Component, Services
 from tests.fakes import live_collections
@@ -125,6 +128,10 @@ def make_services(settings: Settings, *, generator: ScriptedGenerator | None = N
         searcher=searcher,
         answerer=answerer,
         rebuilder=Rebuilder(store, live),
+        vocabulary=Vocabulary(store.notes),
+        dictionaries=DictionaryChanges(
+            store, live, Vocabulary(store.notes), JiebaAnalyzer, UserDictionary()
+        ),
         keys=Keys.in_folder(settings.data),
         query_log=QueryLog.in_folder(settings.data),
         choices=(),

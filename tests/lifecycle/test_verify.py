@@ -264,16 +264,17 @@ def test_a_vector_is_embedded_again_only_where_it_is_damaged(embedded: Place) ->
 
 
 def test_much_damage_at_once(place: Place) -> None:
-    for name, kind in (
-        ("a", Kind.MISSING_VECTOR),
-        ("b", Kind.DOCUMENT_WITHOUT_CHUNKS),
-        ("c", Kind.WRONG_ACL),
-        ("c", Kind.MISSING_CHUNK),
-    ):
-        place.damage().plant(kind, name, POSITION)
+    planted = (
+        ("a", 1, Kind.MISSING_VECTOR),
+        ("b", 0, Kind.DOCUMENT_WITHOUT_CHUNKS),
+        ("c", 1, Kind.WRONG_ACL),
+        ("c", 2, Kind.MISSING_CHUNK),
+    )
+    for name, position, kind in planted:
+        place.damage().plant(kind, name, position)
     report = place.verify(repair=True)
     assert report.left == 0
-    assert {Kind.MISSING_VECTOR, Kind.DOCUMENT_WITHOUT_CHUNKS, Kind.WRONG_ACL} <= set(report.found)
+    assert {kind for _, _, kind in planted} <= set(report.found)
     assert report.listed[0].finding.kind is Kind.WRONG_ACL
     assert_sound(place)
 

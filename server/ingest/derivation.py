@@ -111,7 +111,7 @@ class Deriver:
                 continue
             vectors = {**had, **dict(zip(own_new, made, strict=True))}
             indexed = self._index(document, chunks, [vectors[text] for text in own])
-            derived.append(Derived(document, indexed, len(own_new)))
+            derived.append(Derived(document, indexed, len(own_new) if self._embedder else 0))
         return derived
 
     def _index(

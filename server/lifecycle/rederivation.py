@@ -151,7 +151,7 @@ class Rederivation:
                         raise item.chunks
                     failures[item.document.id] = item.chunks
                     continue
-                embedded += item.embedded if self.recipe.dimensions else 0
+                embedded += item.embedded
                 made.append(
                     Derivation(
                         document_id=item.document.id,

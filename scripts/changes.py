@@ -7,13 +7,17 @@ import threading
 from tqdm import tqdm
 
 
-def caller() -> str:
-    """Who calls the script, for records; a user without a name by his number."""
+def login() -> str:
+    """The user's name, or his number where he has none."""
     try:
-        name = getpass.getuser()
+        return getpass.getuser()
     except (OSError, KeyError):
-        name = str(os.getuid())
-    return f"{name} (script)"
+        return str(os.getuid())
+
+
+def caller() -> str:
+    """Who calls the script, for records."""
+    return f"{login()} (script)"
 
 
 def watched(work):

@@ -1,6 +1,8 @@
 """The composition root: the only place that knows concrete adapters."""
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import lru_cache
 
 from flask import Flask
 
@@ -26,6 +28,8 @@ from server.web.keys import Keys
 from server.web.readiness import Readiness
 from server.web.services import Services
 
+_ANALYZERS = 4  # that all parts share; one takes a fifth of a second to make
+
 
 def create_app(settings: Settings | None = None) -> Flask:
     """The application, as gunicorn's factory: made in each worker, after the fork."""
@@ -41,7 +45,8 @@ def open_services(settings: Settings, *, warm_up: bool = False) -> Services:
     Raises ConfigurationError for what a setting names and can't be had.
     """
     dictionary = open_dictionary(settings)
-    analyzer = JiebaAnalyzer(dictionary)
+    make_analyzer = lru_cache(_ANALYZERS)(JiebaAnalyzer)
+    analyzer = make_analyzer(dictionary)
     store = open_store(settings)
     embedder = choose_embedder(settings)
     reranker = choose_reranker(settings)
@@ -51,7 +56,7 @@ def open_services(settings: Settings, *, warm_up: bool = False) -> Services:
         for choice in (embedder, reranker, generator)
         if choice.adapter is None
     }
-    live = open_live(settings, store, dictionary, analyzer, embedder)
+    live = open_live(settings, store, dictionary, make_analyzer, embedder)
     vocabulary = Vocabulary(store.notes)
     indexer = Indexer(store, live)
     searcher = Searcher(
@@ -82,7 +87,7 @@ def open_services(settings: Settings, *, warm_up: bool = False) -> Services:
         answerer=answerer,
         rebuilder=Rebuilder(store, live, keep=settings.keep_generations),
         vocabulary=vocabulary,
-        dictionaries=DictionaryChanges(store, live, vocabulary, JiebaAnalyzer, dictionary),
+        dictionaries=DictionaryChanges(store, live, vocabulary, make_analyzer, dictionary),
         keys=Keys.in_folder(settings.data),
         query_log=QueryLog.in_folder(settings.data) if settings.query_log else None,
         choices=(
@@ -106,18 +111,19 @@ def open_live(
     settings: Settings,
     store: Store,
     dictionary: UserDictionary,
-    analyzer: JiebaAnalyzer,
+    make_analyzer: Callable[[UserDictionary], JiebaAnalyzer],
     embedder: Choice[Embedder],
 ) -> LiveCollections:
     """What collections are served with: their own recipes' parts, or those that settings pin."""
     pins = {"embedder": settings.embedder != "auto", "chunker": settings.chunk_tokens > 0}
+    analyzer = make_analyzer(dictionary)
     chunker = chunker_for(embedder.adapter, settings.chunk_tokens)
     return LiveCollections(
         store,
         own=recipe_of(analyzer, embedder.adapter, chunker),
         dictionary=dictionary,
         analyzer=analyzer,
-        make_analyzer=JiebaAnalyzer,
+        make_analyzer=make_analyzer,
         embedders=Embedders(
             embedder.adapter,
             lambda model: choose_embedder(replace(settings, embedder=model)).adapter,

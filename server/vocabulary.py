@@ -234,6 +234,7 @@ class _Edit:
     """Lines to remove and to add, by what tells one entry of a kind from another."""
 
     def __init__(self, kind: Kind, add: Sequence[str], remove: Sequence[str]) -> None:
+        self._kind = kind
         self._identity = _Identity(kind)
         _check(kind, [*add, *remove] if kind != "dictionary" else add)
         self._add = {self._identity.of(line): line for _, line in entries(add)}
@@ -242,9 +243,10 @@ class _Edit:
     def of(self, old: Sequence[str]) -> list[str]:
         kept = [line for line in old if self._identity.of(line) not in self._remove]
         present = {self._identity.of(line) for line in kept}
-        return [self._add.get(self._identity.of(line), line) for line in kept] + [
-            line for identity, line in self._add.items() if identity not in present
-        ]
+        new = [line for identity, line in self._add.items() if identity not in present]
+        if self._kind == "dictionary":  # what a line says beside the word: its frequency
+            kept = [self._add.get(self._identity.of(line), line) for line in kept]
+        return kept + new
 
 
 class _Identity:

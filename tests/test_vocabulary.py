@@ -116,6 +116,8 @@ def test_a_word_has_one_line(vocabulary: Vocabulary) -> None:
 def test_a_rule_is_known_however_it_is_written(vocabulary: Vocabulary) -> None:
     vocabulary.change(C, "synonyms", add=["VPN,翻墙=>虛擬專用網絡"], author="lin")
     assert vocabulary.change(C, "synonyms", remove=["a, b"], author="lin") is None
+    same = ["vpn, 翻墙 => 虚拟专用网络"]
+    assert vocabulary.change(C, "synonyms", add=same, author="lin") is None
     made = vocabulary.change(
         C, "synonyms", remove=["vpn, 翻墙 => 虚拟专用网络"], author="lin", comment="not any more"
     )

@@ -150,7 +150,7 @@ class Rederivation:
                         raise item.chunks
                     failures[item.document.id] = item.chunks
                     continue
-                embedded += item.embedded
+                embedded += item.embedded if self.recipe.dimensions else 0
                 made.append(
                     Derivation(
                         document_id=item.document.id,

@@ -19,7 +19,7 @@ from server.web.schemas import CollectionName, Strict, Text
 
 _TAG = "admin"
 _COLLECTION = "/v1/admin/collections/{collection}"
-_MAX_CHANGED = 10_000
+_MAX_CHANGED = 1_000
 _MAX_VERSION = 999_999
 
 _Line = Annotated[Text, Field(max_length=MAX_LINE_CHARS)]

@@ -35,7 +35,8 @@ class AuditedChunk:
 class Audited:
     """One id, with the document (None: there is none, or it was deleted) and every chunk in its name,
     by position. ``chunks_expected``: how many the document's record says. ``complete``: whether its
-    last write was finished; ``level``: whether it is marked level in the live generation."""
+    last write was finished; ``level``: whether it is marked level in the live generation.
+    ``content_hash``: of the document as it was put, or empty."""
 
     document_id: str
     document: Document | None
@@ -44,6 +45,7 @@ class Audited:
     complete: bool
     level: bool
     chunks: tuple[AuditedChunk, ...]
+    content_hash: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -700,7 +700,7 @@ class LiveDerivationContract(GenerationSteps):
         stamped = store.generations.restamp(collection, EDITED_RECIPE, fence=fence, edition=2)
         assert stamped == replace(old, recipe=EDITED_RECIPE, edition=2)
         assert stamped.recipe.dictionary == 1
-        assert stamped.key == f"{old.id}.2"
+        assert stamped.key == f"{old.id}.2.{EDITED_RECIPE.hash}"
         assert store.live(collection, fresh=True) == stamped
         assert store.generations.all(collection) == [stamped]
         given = self.written("c", "green", RECIPE)

@@ -129,6 +129,7 @@ def _audited(document_id: str, whole: _Whole | None, hits: Sequence[Hit], live: 
         complete=record is not None and (record.complete or record.is_level(live)),
         level=record is not None and record.is_level(live),
         chunks=tuple(chunks),
+        content_hash=record.content_hash if record and document else "",
     )
 
 

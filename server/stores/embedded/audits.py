@@ -11,6 +11,7 @@ from server.documents import Chunk, Document
 from server.stores.audit import Audited, AuditedChunk, Drift, DriftKind
 from server.stores.embedded.changes import Change
 from server.stores.embedded.collection import OpenCollection
+from server.stores.embedded.filters import label_terms
 from server.stores.embedded.rows import metadata_of, vector_in
 from server.stores.embedded.states import read_state
 from server.stores.embedded.strays import Strays
@@ -24,8 +25,8 @@ _TOLD = 1_000  # drifts of one part that are told one by one
 class EmbeddedAudits:
     """``server.stores.audit`` over the open collections.
 
-    A chunk's key is its number. It carries no copies of its document's parts and has the document's own
-    revision, since both are rows of one database; one without a document has revision 0.
+    A chunk's key is its number. Of its document's parts the labels alone are kept twice. It has the
+    document's own revision, since both are rows of one database; one without a document has revision 0.
     """
 
     def __init__(self, opened: Callable[[str], AbstractContextManager[OpenCollection]]) -> None:
@@ -59,8 +60,8 @@ class EmbeddedAudits:
 
     def one(self, collection: str, document_id: str) -> Audited:
         with self._opened(collection) as opened, opened.database.reading() as connection:
-            orphans = _orphans(connection, read_state(connection).generation)
-            return _audited(connection, document_id, orphans.get(document_id, ()))
+            orphans = _orphans_named(connection, read_state(connection).generation, document_id)
+            return _audited(connection, document_id, orphans)
 
     def drift(self, collection: str) -> list[Drift]:
         with self._opened(collection) as opened:
@@ -128,10 +129,33 @@ def _orphans(connection: sqlite3.Connection, generation: int) -> dict[str, list[
     return found
 
 
+def _orphans_named(connection: sqlite3.Connection, generation: int, document_id: str) -> list[int]:
+    """The same of one id, without a look at every chunk."""
+    versions = {
+        version
+        for (version,) in connection.execute(
+            "SELECT version FROM labels WHERE key = 'document_id' AND value = 's' || ?",
+            (document_id,),
+        )
+    }
+    word, _, number = document_id.partition(" ")
+    if word == "version" and number.isascii() and number.isdigit() and len(number) < 19:
+        versions.add(int(number))
+    return [
+        version
+        for (version,) in connection.execute(
+            "SELECT DISTINCT c.version FROM json_each(?) v JOIN chunks c ON c.version = v.value "
+            "WHERE c.generation = ? AND c.version NOT IN (SELECT version FROM documents)",
+            (json.dumps(sorted(versions)), generation),
+        )
+    ]
+
+
 def _audited(connection: sqlite3.Connection, document_id: str, orphans: Sequence[int]) -> Audited:
     generation = read_state(connection).generation
     row = connection.execute(
-        "SELECT d.version, d.revision, d.title, t.text, d.source, d.acl, d.metadata, l.chunks "
+        "SELECT d.version, d.revision, d.title, t.text, d.source, d.acl, d.metadata, "
+        "d.content_hash, l.chunks "
         "FROM documents d LEFT JOIN texts t ON t.version = d.version "
         "LEFT JOIN derivations l ON l.version = d.version AND l.generation = ? "
         "WHERE d.document_id = ?",
@@ -152,7 +176,7 @@ def _audited(connection: sqlite3.Connection, document_id: str, orphans: Sequence
             level=True,
             chunks=_by_position(chunks),
         )
-    version, revision, title, text, source, acl, metadata, expected = row
+    version, revision, title, text, source, acl, metadata, content_hash, expected = row
     chunks += _chunks(connection, generation, version, document_id, revision)
     return Audited(
         document_id=document_id,
@@ -169,12 +193,15 @@ def _audited(connection: sqlite3.Connection, document_id: str, orphans: Sequence
         complete=text is not None,
         level=expected is not None,
         chunks=_by_position(chunks),
+        content_hash=content_hash,
     )
 
 
 def _chunks(
     connection: sqlite3.Connection, generation: int, version: int, document_id: str, revision: int
 ) -> Iterator[AuditedChunk]:
+    labels = connection.execute("SELECT key, value FROM labels WHERE version = ?", (version,))
+    terms = tuple(sorted(label_terms(labels.fetchall())))
     for number, position, text, start, end, headings, vector in connection.execute(
         'SELECT c.id, c.position, c.text, c.start, c."end", c.headings, '
         "CAST(v.vector AS BLOB) "
@@ -194,6 +221,7 @@ def _chunks(
             ),
             revision=revision,
             vector=vector_in(vector),
+            labels=terms,
         )
 
 

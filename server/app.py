@@ -87,7 +87,9 @@ def open_services(settings: Settings, *, warm_up: bool = False) -> Services:
         answerer=answerer,
         rebuilder=Rebuilder(store, live, keep=settings.keep_generations),
         vocabulary=vocabulary,
-        dictionaries=DictionaryChanges(store, live, vocabulary, make_analyzer, dictionary),
+        dictionaries=DictionaryChanges(
+            store, live, vocabulary, make_analyzer, dictionary, keep=settings.keep_generations
+        ),
         keys=Keys.in_folder(settings.data),
         query_log=QueryLog.in_folder(settings.data) if settings.query_log else None,
         choices=(

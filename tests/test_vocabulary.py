@@ -1,40 +1,42 @@
 """Dictionary, synonyms and stop words as versions: kept with their history, safe with two editors."""
 
 import threading
-from collections.abc import Mapping
+import uuid
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
 
 from server.analysis.dictionary import UserDictionary
-from server.errors import InvalidInput, NoteConflict, StoreUnavailable, VersionNotFound
+from server.errors import InvalidInput, StoreUnavailable, VersionNotFound
+from server.recipes import Recipe
 from server.retrieval.query_words import QueryVocabulary, QueryWords
-from server.stores.notes import Note
+from server.stores.contract import Store
+from server.stores.elasticsearch.store import ElasticsearchStore
+from server.stores.embedded.store import EmbeddedStore
+from server.stores.notes import Note, Notes
 from server.vocabulary import KINDS, Kind, Vocabulary, seed
+from tests.services.elasticsearch import targets
 
 C = "c"
 
 
-class MemoryNotes:
-    """Notes in memory. ``fail_at``: the key at whose next write the process dies; ``down``: no read works."""
+class FaultyNotes:
+    """Real notes that can fail. ``fail_at``: the key at whose next write the process dies; ``down``: no
+    read works."""
 
-    def __init__(self) -> None:
-        self.notes: dict[tuple[str, str], Note] = {}
+    def __init__(self, notes: Notes) -> None:
         self.fail_at = ""
         self.down = False
-        self._lock = threading.Lock()
+        self._notes = notes
 
     def get(self, collection: str, key: str) -> Note | None:
         if self.down:
             raise StoreUnavailable("The store is away.")
-        return self.notes.get((collection, key))
+        return self._notes.get(collection, key)
 
     def under(self, collection: str, prefix: str) -> dict[str, Note]:
-        return {
-            key: note
-            for (of, key), note in sorted(self.notes.items())
-            if of == collection and key.startswith(prefix)
-        }
+        return self._notes.under(collection, prefix)
 
     def put(
         self, collection: str, key: str, value: Mapping[str, Any], *, expected: int | None = None
@@ -42,27 +44,36 @@ class MemoryNotes:
         if key == self.fail_at:
             self.fail_at = ""
             raise StoreUnavailable("The process died.")
-        with self._lock:
-            present = self.notes.get((collection, key))
-            version = present.version if present else 0
-            if expected not in {None, version}:
-                raise NoteConflict(f"{key} is at {version}.")
-            note = Note(value=value, version=version + 1)
-            self.notes[collection, key] = note
-            return note
+        return self._notes.put(collection, key, value, expected=expected)
 
     def delete(self, collection: str, key: str, *, expected: int | None = None) -> bool:
-        with self._lock:
-            return self.notes.pop((collection, key), None) is not None
+        return self._notes.delete(collection, key, expected=expected)
+
+
+@pytest.fixture(scope="module", params=["embedded", targets()[0]])
+def store(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Store]:
+    opened: Store
+    if request.param == "embedded":
+        opened = EmbeddedStore(tmp_path_factory.mktemp("store"))
+    else:
+        url = request.getfixturevalue("elasticsearch")(request.param)
+        opened = ElasticsearchStore(url, prefix=f"test-{uuid.uuid4().hex[:12]}")
+    yield opened
+    opened.close()
 
 
 @pytest.fixture
-def notes() -> MemoryNotes:
-    return MemoryNotes()
+def notes(store: Store) -> Iterator[FaultyNotes]:
+    recipe = Recipe(embedder="", dimensions=0, analyzer="test", chunker="test")
+    store.create_collection(C, recipe=recipe)
+    yield FaultyNotes(store.notes)
+    store.delete_collection(C)
 
 
 @pytest.fixture
-def vocabulary(notes: MemoryNotes) -> Vocabulary:
+def vocabulary(notes: FaultyNotes) -> Vocabulary:
     return Vocabulary(notes)
 
 
@@ -137,22 +148,22 @@ def test_a_rule_is_known_however_it_is_written(vocabulary: Vocabulary) -> None:
     ],
 )
 def test_a_wrong_line_stops_all_before_anything_is_written(
-    vocabulary: Vocabulary, notes: MemoryNotes, kind: Kind, line: str
+    vocabulary: Vocabulary, notes: FaultyNotes, kind: Kind, line: str
 ) -> None:
     with pytest.raises(InvalidInput, match="line 2"):
         vocabulary.change(C, kind, add=[GOOD[kind][0], line], author="lin")
     with pytest.raises(InvalidInput, match="line 2"):
         vocabulary.replace(C, kind, [GOOD[kind][0], line], author="lin")
-    assert notes.notes == {}
+    assert notes.under(C, "vocabulary") == {}
 
 
 @pytest.mark.parametrize(("author", "comment"), [("a" * 101, ""), ("a\x00", ""), ("a", "c" * 501)])
 def test_author_and_comment_are_short_texts(
-    vocabulary: Vocabulary, notes: MemoryNotes, author: str, comment: str
+    vocabulary: Vocabulary, notes: FaultyNotes, author: str, comment: str
 ) -> None:
     with pytest.raises(InvalidInput):
         vocabulary.change(C, "stop_words", add=["a"], author=author, comment=comment)
-    assert notes.notes == {}
+    assert notes.under(C, "vocabulary") == {}
 
 
 def test_what_is_too_large_is_refused(vocabulary: Vocabulary) -> None:
@@ -191,7 +202,7 @@ def test_a_version_that_is_not_there_is_named(vocabulary: Vocabulary, version: i
         vocabulary.roll_back(C, "stop_words", version, author="lin")
 
 
-def test_of_editors_at_once_each_gets_the_change_in(notes: MemoryNotes) -> None:
+def test_of_editors_at_once_each_gets_the_change_in(notes: FaultyNotes) -> None:
     def edit(editor: int) -> None:
         vocabulary = Vocabulary(notes)
         for number in range(10):
@@ -215,7 +226,7 @@ def test_of_editors_at_once_each_gets_the_change_in(notes: MemoryNotes) -> None:
 
 
 def test_a_crash_between_the_two_notes_is_harmless(
-    vocabulary: Vocabulary, notes: MemoryNotes
+    vocabulary: Vocabulary, notes: FaultyNotes
 ) -> None:
     vocabulary.change(C, "stop_words", add=["关于"], author="lin")
     notes.fail_at = "vocabulary"
@@ -233,7 +244,7 @@ def test_a_crash_between_the_two_notes_is_harmless(
 
 
 def test_a_new_collection_begins_with_the_configured_dictionary(
-    vocabulary: Vocabulary, notes: MemoryNotes
+    vocabulary: Vocabulary, notes: FaultyNotes
 ) -> None:
     assert seed(UserDictionary()) == {}
     own = UserDictionary.parse(["云梯平台 100 nz", "灰度发布"])
@@ -247,7 +258,7 @@ def test_a_new_collection_begins_with_the_configured_dictionary(
 
 
 def test_synonyms_and_stop_words_act_within_a_second(
-    vocabulary: Vocabulary, notes: MemoryNotes
+    vocabulary: Vocabulary, notes: FaultyNotes
 ) -> None:
     in_force = QueryVocabulary(Vocabulary(notes), seconds=0)
     assert in_force.of(C) == QueryWords()
@@ -265,7 +276,7 @@ def test_synonyms_and_stop_words_act_within_a_second(
     assert lasting.of(C).stop_words.words == ("关于",)
 
 
-def test_words_last_read_serve_while_the_store_is_away(notes: MemoryNotes) -> None:
+def test_words_last_read_serve_while_the_store_is_away(notes: FaultyNotes) -> None:
     in_force = QueryVocabulary(Vocabulary(notes), seconds=0)
     notes.down = True
     with pytest.raises(StoreUnavailable):

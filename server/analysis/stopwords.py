@@ -5,9 +5,11 @@ the index keeps them and a change needs no rebuild.
 """
 
 import hashlib
+from bisect import bisect_right
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate
 
 from server.analysis.contract import Analysis, Token
 from server.analysis.english import EnglishWords
@@ -65,12 +67,13 @@ class StopWords:
         """
         if not self.words or not any(token.term in self._terms for token in analysis.words):
             return analysis
-        kept_words = [token for token in analysis.words if token.term not in self._terms]
-        dropped = [
-            token
+        within = _Within(token for token in analysis.words if token.term not in self._terms)
+        dropped = {
+            position
             for token in analysis.words
-            if token.term in self._terms and not any(_holds(word, token) for word in kept_words)
-        ]
+            if token.term in self._terms and not within(token)
+            for position in range(token.start, token.end)
+        }
         words = _outside(analysis.words, dropped)
         if not words:
             return analysis
@@ -80,10 +83,19 @@ class StopWords:
 NO_STOP_WORDS = StopWords()
 
 
-def _holds(outer: Token, inner: Token) -> bool:
-    return outer.start <= inner.start and inner.end <= outer.end
+class _Within:
+    """Whether a token lies within one of others; a few comparisons, however many there are."""
+
+    def __init__(self, others: Iterable[Token]) -> None:
+        spans = sorted((token.start, token.end) for token in others)
+        self._starts = [start for start, _ in spans]
+        self._reach = list(accumulate((end for _, end in spans), max))
+
+    def __call__(self, token: Token) -> bool:
+        before = bisect_right(self._starts, token.start)
+        return before > 0 and self._reach[before - 1] >= token.end
 
 
-def _outside(tokens: tuple[Token, ...], dropped: list[Token]) -> tuple[Token, ...]:
-    """Those within none of the dropped words; their characters and bigrams go with them."""
-    return tuple(token for token in tokens if not any(_holds(word, token) for word in dropped))
+def _outside(tokens: tuple[Token, ...], dropped: set[int]) -> tuple[Token, ...]:
+    """Those that are not made of dropped characters alone, so that bigrams of stop words go too."""
+    return tuple(token for token in tokens if not dropped.issuperset(range(token.start, token.end)))

@@ -1,5 +1,7 @@
 """Affected: which documents have other terms under another dictionary."""
 
+import math
+import time
 from collections.abc import Iterator, Sequence
 
 from server.analysis.normalize import Normalizer
@@ -13,6 +15,8 @@ from server.analysis.word_changes import (
 from server.documents import Document, heading_path
 from server.stores.contract import Store
 from server.stores.generations import StoredChunk
+
+MOST_SEARCHES = 200  # that several passes make, the last of them while writes wait
 
 
 class Affected:
@@ -37,32 +41,40 @@ class Affected:
         self._words = tuple(dict.fromkeys(change.word for change in self.changes))
         self._normalizer = Normalizer()
 
-    def candidates(self, *, thorough: bool) -> Iterator[str]:
-        """Ids of documents that may be affected, each once.
+    @property
+    def is_wide(self) -> bool:
+        """Whether so much may change that a new generation is the shorter way."""
+        return self.everywhere or len(self._searched(thorough=False)) > MOST_SEARCHES
+
+    def candidates(self, *, thorough: bool, until: float = math.inf) -> Iterator[str]:
+        """Ids of documents with a changed word, each once; ``until``: the time to stop at.
 
         ``thorough``: all of them, also where only reading every document tells; else, of those, the
         ones that hold a changed word as it usually stands.
         """
         seen: set[str] = set()
-        for document_id in self._found(thorough=thorough):
+        for document_id in self._found(thorough=thorough, until=until):
             if document_id not in seen:
                 seen.add(document_id)
                 yield document_id
 
-    def _found(self, *, thorough: bool) -> Iterator[str]:
+    def _found(self, *, thorough: bool, until: float) -> Iterator[str]:
         read = [word for word in self._words if not terms_with(word)]
-        if thorough and (read or self.everywhere):
+        if thorough and read:
             for stored in self._store.documents(self._collection):
                 document = stored.document
-                if self.everywhere or self._holds(f"{document.title}\n{document.text}", read):
+                if self._holds(f"{document.title}\n{document.text}", read):
                     yield document.id
-        if thorough and self.everywhere:
-            return
-        searched = {terms_with(word) for word in self._words} - {()}
-        if not thorough:
-            searched |= {self._usual_terms(word) for word in read}
-        for terms in sorted(searched):
+        for terms in self._searched(thorough=thorough):
+            if time.monotonic() > until:
+                return
             yield from self._store.generations.containing(self._collection, terms)
+
+    def _searched(self, *, thorough: bool) -> list[tuple[str, ...]]:
+        searched = {terms_with(word) or self._usual_terms(word) for word in self._words}
+        if thorough:
+            searched = {terms_with(word) for word in self._words}
+        return sorted(searched - {()})
 
     def _usual_terms(self, word: str) -> tuple[str, ...]:
         """Those of a Latin word or code that stands apart."""

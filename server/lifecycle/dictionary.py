@@ -22,6 +22,7 @@ from server.lifecycle.progress import Rebuilds, State
 from server.lifecycle.promotion import clear_fence
 from server.lifecycle.rebuild import Work
 from server.lifecycle.rederivation import Rederivation
+from server.lifecycle.renewal import Renewal
 from server.live import LiveCollections
 from server.recipes import Recipe
 from server.retrieval.query_log import LoggedQuery
@@ -57,7 +58,8 @@ class _Begun:
 
 class DictionaryChanges:
     """Thread-safe. ``own``: the dictionary of this process's settings, which collections without one of
-    their own may have been made with."""
+    their own may have been made with. ``keep``: how many old generations stay where a change makes a
+    new one."""
 
     def __init__(
         self,
@@ -66,12 +68,15 @@ class DictionaryChanges:
         vocabulary: Vocabulary,
         make_analyzer: Callable[[UserDictionary], DictionaryAnalyzer],
         own: UserDictionary,
+        *,
+        keep: int = 1,
     ) -> None:
         self._store = store
         self._live = live
         self._vocabulary = vocabulary
         self._make_analyzer = make_analyzer
         self._own = own
+        self._keep = keep
 
     def in_force(self, collection: str, recipe: Recipe) -> DictionaryAnalyzer:
         """The analyzer that a recipe names. Raises RecipeMismatch where it can't be made here."""
@@ -139,6 +144,10 @@ class DictionaryChanges:
         begun = self._begin(collection, by, until=time.monotonic() + _STOP_SECONDS)
         with ExitStack() as on_error:
             on_error.callback(begun.held.close)
+            for each in self._store.generations.all(collection):
+                renewing = each.recipe.dictionary != begun.generation.recipe.dictionary
+                if each.state == "building" and renewing:
+                    self._store.generations.drop(collection, each.id)
             if begun.attempt is None:
                 return None
             work = self._work(begun, begun.before, begun.generation.recipe, "abandoned")
@@ -163,7 +172,7 @@ class DictionaryChanges:
             generation = clear_fence(self._store, collection)
             attempt = self._attempt(collection, generation)
             stamped = attempt is not None and attempt.edition == generation.edition
-            self._end_records(collection, "promoted" if stamped else "abandoned")
+            self._end_records(collection, generation, stamped=stamped)
             if stamped:
                 self._store.notes.delete(collection, _key(generation))
             begun = _Begun(
@@ -184,11 +193,13 @@ class DictionaryChanges:
             return None
         return _Attempt(edition=note.value["edition"], versions=tuple(note.value["versions"]))
 
-    def _end_records(self, collection: str, state: State) -> None:
+    def _end_records(self, collection: str, generation: Generation, *, stamped: bool) -> None:
         """Of changes whose process died; this one holds the lock, so none is running."""
         rebuilds = Rebuilds(self._store.notes, collection)
         for record in rebuilds.all():
             if record.kind == "dictionary" and not record.ended:
+                renewed = record.generation == generation.id != record.replaced
+                state: State = "promoted" if stamped or renewed else "abandoned"
                 rebuilds.resume(record.id).set(state=state)
 
     def _work(
@@ -200,32 +211,46 @@ class DictionaryChanges:
             begun.before,
             *(self._make_analyzer(self._vocabulary.dictionary(collection, each)) for each in tried),
         ]
+        affected = Affected(self._store, collection, before, after)
         live = replace(self._live.open(collection, fresh=True), analyzer=after, words=None)
         deriver = deriver_of(live, self._live.own)
+        edition = max(generation.edition, attempt.edition if attempt else 0) + 1
+        trying = _Attempt(
+            edition=edition, versions=tuple(dict.fromkeys([*tried, recipe.dictionary]))
+        )
         progress = Rebuilds(self._store.notes, collection).start(
             "dictionary", generation=generation.id, replaced=generation.id, by=begun.by
         )
-        rederivation = Rederivation(
-            store=self._store,
-            collection=collection,
-            generation=generation,
-            recipe=recipe,
-            edition=max(generation.edition, attempt.edition if attempt else 0) + 1,
-            affected=Affected(self._store, collection, before, after),
-            deriver=deriver,
-            lease=begun.lease,
-            progress=progress,
-        )
-        trying = _Attempt(
-            edition=rederivation.edition,
-            versions=tuple(dict.fromkeys([*tried, recipe.dictionary])),
-        )
+
+        def in_place() -> None:
+            self._store.notes.put(collection, _key(generation), asdict(trying))
+            Rederivation(
+                store=self._store,
+                collection=collection,
+                generation=generation,
+                recipe=recipe,
+                edition=edition,
+                affected=affected,
+                deriver=deriver,
+                lease=begun.lease,
+                progress=progress,
+            ).run()
+            self._store.notes.delete(collection, _key(generation))
+
+        def anew() -> None:
+            Renewal(
+                store=self._store,
+                live=self._live,
+                collection=collection,
+                recipe=recipe,
+                lease=begun.lease,
+                progress=progress,
+                keep=self._keep,
+            ).run()
 
         def run() -> None:
             if attempt is not None or recipe.as_json() != generation.recipe.as_json():
-                self._store.notes.put(collection, _key(generation), asdict(trying))
-                rederivation.run()
-                self._store.notes.delete(collection, _key(generation))
+                (anew if affected.is_wide else in_place)()
                 self._live.open(collection, fresh=True)
             progress.set(state=outcome)
 

@@ -2,7 +2,7 @@
 
 import itertools
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -72,18 +72,15 @@ def preview(
     queries: Sequence[LoggedQuery],
     *,
     seconds: float = SECONDS,
-    clock: Callable[[], float] = time.monotonic,
 ) -> Preview:
     """Look at the candidates for at most ``seconds``; nothing is written."""
-    deadline = clock() + seconds
+    deadline = time.monotonic() + seconds
     before, after = affected.before[0], affected.after
     examples: list[DocumentChange] = []
     documents = looked_at = 0
-    complete = True
-    candidates = affected.candidates(thorough=False)
+    candidates = affected.candidates(thorough=False, until=deadline)
     while batch := list(itertools.islice(candidates, _BATCH)):
-        if clock() > deadline or looked_at >= MAX_DOCUMENTS:
-            complete = False
+        if time.monotonic() > deadline or looked_at >= MAX_DOCUMENTS:
             break
         found = store.generations.chunks(collection, generation.id, batch)
         looked_at += len(batch)
@@ -101,7 +98,7 @@ def preview(
         words=affected.changes,
         documents=documents,
         looked_at=looked_at,
-        complete=complete,
+        complete=not batch and time.monotonic() <= deadline,
         everywhere=affected.everywhere,
         examples=tuple(examples),
         queries=len(changed),

@@ -103,6 +103,7 @@ class Rederivation:
             if time.monotonic() > deadline:
                 return 0
             self.lease.check()
+            self.progress.add()  # and see whether to stop
             states = self.store.states(self.collection, batch)
             new = [
                 document_id

@@ -1,5 +1,7 @@
 """Stop words: what lines may say, and what they leave of a query."""
 
+import time
+
 import pytest
 
 from server.analysis.analyzer import JiebaAnalyzer
@@ -52,3 +54,17 @@ def test_one_within_a_longer_word_stays(analyzer: JiebaAnalyzer) -> None:
 def test_a_query_of_stop_words_keeps_them(analyzer: JiebaAnalyzer) -> None:
     assert left(analyzer, ["关于", "的"], "关于的") == left(analyzer, [], "关于的")
     assert left(analyzer, ["hello"], "hello") == left(analyzer, [], "hello")
+
+
+def test_bigrams_between_stop_words_go_too(analyzer: JiebaAnalyzer) -> None:
+    words, bigrams = left(analyzer, ["关于", "的"], "关于的报销")
+    assert words == ["报销"]
+    assert bigrams == ["的报", "报销", "报", "销"]
+
+
+def test_a_long_query_of_stop_words_takes_milliseconds(analyzer: JiebaAnalyzer) -> None:
+    stop_words = StopWords.parse(["关于", "的", "the"])
+    analysis = analyzer.analyze("关于的报销the " * 150)
+    began = time.perf_counter()
+    stop_words.without(analysis)
+    assert time.perf_counter() - began < 0.1

@@ -264,16 +264,17 @@ def test_a_vector_is_embedded_again_only_where_it_is_damaged(embedded: Place) ->
 
 
 def test_much_damage_at_once(place: Place) -> None:
-    for name, kind in (
-        ("a", Kind.MISSING_VECTOR),
-        ("b", Kind.DOCUMENT_WITHOUT_CHUNKS),
-        ("c", Kind.WRONG_ACL),
-        ("c", Kind.MISSING_CHUNK),
-    ):
-        place.damage().plant(kind, name, POSITION)
+    planted = (
+        ("a", 1, Kind.MISSING_VECTOR),
+        ("b", 0, Kind.DOCUMENT_WITHOUT_CHUNKS),
+        ("c", 1, Kind.WRONG_ACL),
+        ("c", 2, Kind.MISSING_CHUNK),
+    )
+    for name, position, kind in planted:
+        place.damage().plant(kind, name, position)
     report = place.verify(repair=True)
     assert report.left == 0
-    assert {Kind.MISSING_VECTOR, Kind.DOCUMENT_WITHOUT_CHUNKS, Kind.WRONG_ACL} <= set(report.found)
+    assert {kind for _, _, kind in planted} <= set(report.found)
     assert report.listed[0].finding.kind is Kind.WRONG_ACL
     assert_sound(place)
 
@@ -330,6 +331,30 @@ def writing(place: Place, seed: int, ended: threading.Event, failures: list[obje
             there.add(name)
     except BaseException as error:  # noqa: BLE001 - whatever it is, the test shows it
         failures.append(error)
+
+
+def test_unusual_documents_are_sound(place: Place) -> None:
+    metadata = {
+        "部门": [1, True, "1", 1.5, "", "𠮷"],
+        "a.b": -1e-300,
+        "flag": False,
+        "n": 2**53,
+        "big": 1e300,
+        "none": [],
+        "whole": 2.0,
+    }
+    unusual = [
+        Document.create(id="空", text="", metadata=metadata),
+        Document.create(id="title/only", text=" \n\u3000", title="差旅 > 报销"),
+        Document.create(id="c:1", text="\u200b x \r\n\r\n é", acl=[], source="s3://中文"),
+        Document.create(id='"d"', text="# 标题\n", acl=["public", "hr", "财务"], metadata=metadata),
+        Document.create(id="version 3", text="| a |\n|---|\n| b |\n" * 60, metadata=metadata),
+        Document.create(id="中 文", text="没有句号的长文字" * 300, title="长" * 900),
+    ]
+    results = place.indexer(place.open()).put(C, unusual, refresh=True)
+    assert not any(isinstance(result, TanyuanError) for result in results), results
+    report = place.verify()
+    assert (report.found, report.documents) == ({}, len(unusual) + len(DOCUMENTS))
 
 
 @pytest.mark.timeout(600)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from server.errors import CollectionNotFound
+from server.lifecycle.findings import label_terms
 from server.stores.audit import Audited
 from server.stores.contract import Store, Written
 from server.stores.generations import Derivation
@@ -53,6 +54,7 @@ class AuditContract(GenerationSteps):
         assert found.keys() == {"a", "b", "empty"}
         assert all(self.sound(each) for each in found.values())
         assert found["a"].document == given.document
+        assert found["a"].content_hash == given.document.content_hash
         assert (found["a"].revision, found["b"].revision) == (1, 2)
         assert (found["a"].chunks_expected, found["empty"].chunks_expected) == (2, 0)
         assert [each.chunk for each in found["a"].chunks] == [each.chunk for each in given.chunks]
@@ -65,6 +67,7 @@ class AuditContract(GenerationSteps):
             assert each.title in {None, "标题"}
             assert each.source in {None, "s3://x"}
             assert each.metadata is None or dict(each.metadata) == {"y": 2024}
+            assert each.labels is None or set(each.labels) == label_terms(given.document)
 
     def test_one_is_looked_at_again(self, store: Store, collection: str) -> None:
         self.put(store, collection, write("a", "one", "two"), write("b", "three"))

@@ -7,7 +7,7 @@ from pathlib import Path
 from server import __version__
 from server.documents import StoredDocument, Vector
 from server.errors import InvalidInput
-from server.lifecycle.archive import NOTES_PREFIX, Manifest
+from server.lifecycle.archive import NOTES_PREFIX, Archive, Manifest
 from server.lifecycle.archive_folder import (
     ArchiveFolder,
     alone_in,
@@ -63,11 +63,14 @@ class Exporter:
         """
         if not path.name.endswith(_TAR_ENDINGS):
             return self._to_folder(path)
-        if path.exists() and not self._overwrite:
-            raise _finished_already(path)
         parts = path.with_name(f"{path.name}.parts")
         with writing(parts):
             manifest = manifest_in(parts)
+            if path.exists() and not self._overwrite:
+                if manifest is None or not _is_packed(manifest, path):
+                    raise _finished_already(path)
+                shutil.rmtree(parts)  # what a process left that was killed just before its end
+                return manifest
         if manifest is None or manifest.state == "partial" or self._overwrite:
             manifest = self._to_folder(parts)
         if manifest.state == "whole":
@@ -148,6 +151,15 @@ class Exporter:
     def _current(self, document_ids: Sequence[str]) -> dict[str, str]:
         states = self._store.states(self._collection, document_ids)
         return {document_id: state.content_hash for document_id, state in states.items()}
+
+
+def _is_packed(manifest: Manifest, path: Path) -> bool:
+    """Whether the tar file is that archive."""
+    try:
+        with Archive(path) as archive:
+            return archive.manifest == manifest
+    except InvalidInput:
+        return False
 
 
 def _require_same(found: Manifest, manifest: Manifest, folder: Path) -> None:

@@ -187,7 +187,8 @@ class Transfer:
             if live.dictionary != origin.recipe.dictionary:
                 report.notice = (
                     f"The dictionary in force is version {live.dictionary} here and "
-                    f"{origin.recipe.dictionary} there; apply it with scripts/dictionary."
+                    f"{origin.recipe.dictionary} there. To apply the latest: scripts/dictionary "
+                    f"--collection {name} apply"
                 )
         else:
             live = self._take_empty(name, origin, recipe)

@@ -21,6 +21,7 @@ from server.documents import Document
 from server.errors import CollectionExists, InvalidInput, StoreFull
 from server.ingest.chunker import Chunker
 from server.lifecycle.archive import Archive
+from server.lifecycle.archive_folder import pack_tar
 from server.lifecycle.exporter import Exporter
 from server.lifecycle.rebuild import Rebuilder
 from server.lifecycle.transfer import Report
@@ -194,6 +195,17 @@ def test_a_finished_archive_is_replaced_only_when_asked(
         "notes.json",
     ]
     assert not (tmp_path / "a.tar.gz.parts").exists()
+
+
+def test_an_export_that_was_killed_at_its_very_end(embedded: EmbeddedStore, tmp_path: Path) -> None:
+    indexer = make_indexer(embedded, ANALYZER)
+    indexer.ensure_collection("books")
+    put(indexer, "books", some_documents(9))
+    done = Exporter(embedded, "books").run(tmp_path / "a")
+    pack_tar(tmp_path / "a", done, tmp_path / "a.tar")
+    (tmp_path / "a").rename(tmp_path / "a.tar.parts")
+    assert Exporter(embedded, "books").run(tmp_path / "a.tar") == done
+    assert [path.name for path in tmp_path.glob("a*")] == ["a.tar"]
 
 
 def test_other_things_are_never_touched(embedded: EmbeddedStore, tmp_path: Path) -> None:

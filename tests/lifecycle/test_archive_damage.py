@@ -15,7 +15,7 @@ from random import Random
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from server.documents import Document
@@ -58,6 +58,7 @@ def folder(tmp_path: Path) -> Path:
     return folder
 
 
+@settings(deadline=None)
 @given(documents(), st.sampled_from(("", "a.tar", "a.tar.gz", "a.tgz")), st.integers(1, 4))
 def test_what_is_written_is_read(
     tmp_path_factory: pytest.TempPathFactory, written: list[Document], form: str, part: int

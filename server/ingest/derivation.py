@@ -109,8 +109,9 @@ class Deriver:
             if isinstance(made, TanyuanError):
                 derived.append(Derived(document, made))
                 continue
-            vectors = {**had, **dict(zip(own_new, made, strict=True))}
-            indexed = self._index(document, chunks, [vectors[text] for text in own])
+            fresh = dict(zip(own_new, made, strict=True))
+            vectors = [fresh[text] if text in fresh else had[text] for text in own]
+            indexed = self._index(document, chunks, vectors)
             derived.append(Derived(document, indexed, len(own_new) if self._embedder else 0))
         return derived
 

@@ -32,20 +32,12 @@ def _keyed(vectors: Mapping[bytes, Vector]) -> KnownVectors:
 
 def copied(source: Store, collection: str, embedder: str) -> Iterator[Batch]:
     """A collection's documents, with its vectors where they are of that embedder."""
-    for stored in _batched(source.documents(collection), lambda each: each.document):
-        yield [each.document for each in stored], _read(source, collection, embedder, stored)
-
-
-def _read(
-    source: Store, collection: str, embedder: str, stored: Sequence[StoredDocument]
-) -> KnownVectors:
-    by_id = {each.document.id: each for each in stored}
 
     def known(documents: Sequence[Document]) -> Mapping[str, Vector]:
-        wanted = [by_id[document.id] for document in documents]
-        return stored_vectors(source, collection, embedder, wanted) or {}
+        return stored_vectors(source, collection, embedder, documents) or {}
 
-    return known
+    for stored in _batched(source.documents(collection), lambda each: each.document):
+        yield [each.document for each in stored], known
 
 
 def _batched(

@@ -136,7 +136,7 @@ class Exporter:
     ) -> dict[bytes, Vector]:
         found: dict[bytes, Vector] = {}
         for start in range(0, len(part) if manifest.with_vectors else 0, _IDS_AT_ONCE):
-            some = part[start : start + _IDS_AT_ONCE]
+            some = [stored.document for stored in part[start : start + _IDS_AT_ONCE]]
             embedder = manifest.recipe.embedder
             vectors = stored_vectors(self._store, self._collection, embedder, some)
             if vectors is None:

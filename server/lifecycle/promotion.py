@@ -3,7 +3,7 @@
 import itertools
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from server.documents import Document, Vector, passage_text
+from server.documents import Document
 from server.errors import (
     DocumentNotFound,
     FenceLost,
@@ -39,21 +39,6 @@ _SAMPLE = 200  # documents that are looked at before a generation goes live
 _LOOKS = 5
 _LOOK_SECONDS = 0.5
 _NAMED = 5  # documents that an error names
-
-
-def vectors_of(store: Store, collection: str, generation: Generation) -> KnownVectors:
-    """The vectors that a generation has of documents, by passage text."""
-
-    def known(documents: Sequence[Document]) -> Mapping[str, Vector]:
-        found = store.generations.chunks(collection, generation.id, [each.id for each in documents])
-        return {
-            passage_text(document.title, stored.chunk.headings, stored.chunk.text): stored.vector
-            for document in documents
-            for stored in found.get(document.id, ())
-            if stored.vector is not None
-        }
-
-    return known
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,6 +99,15 @@ def _behind_fence(target: Target) -> Generation | None:
     finally:
         with suppress(StoreUnavailable):  # then those who wait lift it
             generations.lift(collection, fence)
+
+
+def prune(store: Store, collection: str, *, keep: int, replaced: str) -> None:
+    """Drop old generations past ``keep``; the one just ``replaced`` is the last to go."""
+    generations = store.generations
+    kept = [each.id for each in generations.all(collection) if each.state == "kept"]
+    kept.sort(key=lambda each: (each == replaced, each), reverse=True)
+    for generation in kept[keep:]:
+        generations.drop(collection, generation)
 
 
 def clear_fence(store: Store, collection: str) -> Generation:

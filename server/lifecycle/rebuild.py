@@ -17,7 +17,8 @@ from server.errors import (
 from server.ingest.indexer import deriver_of
 from server.lifecycle.lock import ChangeLock, Lease
 from server.lifecycle.progress import Kind, Progress, Rebuild, Rebuilds
-from server.lifecycle.promotion import Target, clear_fence, promote, vectors_of
+from server.lifecycle.promotion import Target, clear_fence, promote, prune
+from server.lifecycle.vectors import known_in
 from server.live import LiveCollections
 from server.stores.contract import Store
 from server.stores.generations import Generation
@@ -171,7 +172,7 @@ class Rebuilder:
         def run() -> None:
             self._promote(target)
             self._live.open(collection, fresh=True)
-            self._prune(collection, progress.record.replaced)
+            prune(self._store, collection, keep=self._keep, replaced=progress.record.replaced)
             progress.set(state="promoted", done=progress.record.total)
 
         return Work(progress, held, run)
@@ -180,14 +181,12 @@ class Rebuilder:
         self, collection: str, generation: Generation, lease: Lease, progress: Progress
     ) -> Target:
         """Raises RecipeMismatch for parts that can't be had."""
-        live = self._store.live(collection, fresh=True)
-        same = generation.recipe.embedder == live.recipe.embedder
         return Target(
             store=self._store,
             collection=collection,
             generation=generation,
             deriver=deriver_of(self._live.of(collection, generation), self._live.own),
-            known=vectors_of(self._store, collection, live) if same else None,
+            known=known_in(self._store, collection, generation.recipe.embedder),
             lease=lease,
             progress=progress,
         )
@@ -223,13 +222,6 @@ class Rebuilder:
             return False
         return True
 
-    def _prune(self, collection: str, replaced: str) -> None:
-        """Drop old generations past ``keep``; the one just replaced is the last to go."""
-        kept = [each.id for each in self._store.generations.all(collection) if each.state == "kept"]
-        kept.sort(key=lambda each: (each == replaced, each), reverse=True)
-        for generation in kept[self._keep :]:
-            self._store.generations.drop(collection, generation)
-
     def _progress(self, collection: str, kind: Kind, generation: Generation, by: str) -> Progress:
         """The record of a generation that was begun before, or a new one."""
         total = self._store.generations.pending_count(collection, generation.id)
@@ -257,7 +249,7 @@ class Rebuilder:
         finished = []
         for record in rebuilds.all():
             if not record.ended and record.generation == live.id and record.kind != "dictionary":
-                self._prune(collection, record.replaced)
+                prune(self._store, collection, keep=self._keep, replaced=record.replaced)
                 progress = rebuilds.resume(record.id)
                 progress.set(state="promoted", done=record.total)
                 finished.append(progress)

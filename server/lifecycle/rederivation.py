@@ -20,7 +20,8 @@ from server.ingest.derivation import Deriver
 from server.lifecycle.affected import Affected
 from server.lifecycle.lock import Lease
 from server.lifecycle.progress import Progress
-from server.lifecycle.promotion import clear_fence, patiently, vectors_of
+from server.lifecycle.promotion import clear_fence, patiently
+from server.lifecycle.vectors import known_in
 from server.recipes import Recipe
 from server.stores.contract import Store
 from server.stores.fences import MAKER_SECONDS
@@ -142,7 +143,7 @@ class Rederivation:
 
     def _derive(self, changed: Sequence[StoredDocument], failures: dict[str, TanyuanError]) -> int:
         revisions = {stored.document.id: stored.revision for stored in changed}
-        known = vectors_of(self.store, self.collection, self.generation)
+        known = known_in(self.store, self.collection, self.generation.recipe.embedder)
         for batch in self.deriver.derive([each.document for each in changed], known=known):
             made, embedded = [], 0
             for item in batch:

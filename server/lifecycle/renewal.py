@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from server.ingest.indexer import deriver_of
 from server.lifecycle.lock import Lease
 from server.lifecycle.progress import Progress
-from server.lifecycle.promotion import Target, promote, vectors_of
+from server.lifecycle.promotion import Target, promote, prune
+from server.lifecycle.vectors import known_in
 from server.live import LiveCollections
 from server.recipes import Recipe
 from server.stores.contract import Store
@@ -39,12 +40,12 @@ class Renewal:
                 collection=self.collection,
                 generation=generation,
                 deriver=deriver_of(self.live.of(self.collection, generation), self.live.own),
-                known=vectors_of(self.store, self.collection, replaced),
+                known=known_in(self.store, self.collection, generation.recipe.embedder),
                 lease=self.lease,
                 progress=self.progress,
             )
         )
-        self._prune(replaced.id)
+        prune(self.store, self.collection, keep=self.keep, replaced=replaced.id)
 
     def _generation(self) -> Generation:
         found = None
@@ -56,10 +57,3 @@ class Renewal:
             else:  # a rebuild that was cut off, by the dictionary that goes
                 self.store.generations.drop(self.collection, each.id)
         return found or self.store.generations.create(self.collection, recipe=self.recipe)
-
-    def _prune(self, replaced: str) -> None:
-        generations = self.store.generations
-        kept = [each.id for each in generations.all(self.collection) if each.state == "kept"]
-        kept.sort(key=lambda each: (each == replaced, each), reverse=True)
-        for generation in kept[self.keep :]:
-            generations.drop(self.collection, generation)

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from server.documents import StoredDocument, Vector, passage_text
+from server.documents import Document, Vector, passage_text
 from server.errors import GenerationNotFound, InvalidInput
+from server.ingest.derivation import KnownVectors
 from server.stores.contract import Store
 
 KEY_BYTES = 32
@@ -31,36 +32,46 @@ def key_of(passage: str) -> bytes:
 
 
 def stored_vectors(
-    store: Store, collection: str, embedder: str, documents: Sequence[StoredDocument]
+    store: Store, collection: str, embedder: str, documents: Sequence[Document]
 ) -> dict[str, Vector] | None:
     """Passage → vector, of documents as they were read from the store.
 
-    A document that was written since is left out, since its passages may be others by now. None: the
-    collection's vectors are those of another embedder.
+    A document that is written meanwhile is left out, since its chunks may be of another form of it than
+    its title, of which the passages are made. None: the collection's vectors are those of another
+    embedder.
     """
-    ids = [stored.document.id for stored in documents]
+    ids = [document.id for document in documents]
     while True:
         live = store.live(collection, fresh=True)
         if live.recipe.embedder != embedder:
             return None
+        before = store.states(collection, ids)
         try:
             chunks = store.generations.chunks(collection, live.id, ids)
         except GenerationNotFound:  # another was promoted and this one dropped
             continue
-        states = store.states(collection, ids)
+        after = store.states(collection, ids)
         if store.live(collection, fresh=True).id == live.id:
             break
     found: dict[str, Vector] = {}
-    for stored in documents:
-        document = stored.document
-        state = states.get(document.id)
-        if state is None or not state.complete or state.revision != stored.revision:
+    for document in documents:
+        state = after.get(document.id)
+        if state is None or not state.complete or state != before.get(document.id):
+            continue
+        if state.content_hash != document.content_hash:
             continue
         for each in chunks.get(document.id, ()):
             if each.vector is not None:
                 chunk = each.chunk
                 found[passage_text(document.title, chunk.headings, chunk.text)] = each.vector
     return found
+
+
+def known_in(store: Store, collection: str, embedder: str) -> KnownVectors | None:
+    """The vectors that a collection has of documents, where they are of that embedder."""
+    if not embedder or store.live(collection, fresh=True).recipe.embedder != embedder:
+        return None
+    return lambda documents: stored_vectors(store, collection, embedder, documents) or {}
 
 
 class KeyedVectors(Mapping[str, Vector]):

@@ -80,7 +80,7 @@ class Rederivation:
         fence = generations.fence(self.collection)
         deadline = time.monotonic() + MAKER_SECONDS
         try:
-            while self._pass(deadline=deadline) > 0:
+            while self._pass(self._under_way(), deadline=deadline) > 0:
                 pass
             self.lease.check()
             if time.monotonic() > deadline:
@@ -94,13 +94,26 @@ class Rederivation:
             with suppress(StoreUnavailable):  # then those who wait lift it
                 generations.lift(self.collection, fence)
 
-    def _pass(self, *, thorough: bool = False, deadline: float = float("inf")) -> int:
-        """Look at every candidate whose present revision was not looked at; how many were derived or
-        have to be looked at again. Past the ``deadline`` 0, whatever is left."""
+    def _under_way(self) -> Iterator[str]:
+        """Documents whose writers have begun, and whose chunks may come yet, by the old dictionary: so
+        they have to be there by the new one, under the edition that wins."""
+        for each in self.store.generations.pending(self.collection, self.generation.id):
+            if each.document is not None:
+                yield each.document_id
+
+    def _pass(
+        self,
+        more: Iterable[str] = (),
+        *,
+        thorough: bool = False,
+        deadline: float = float("inf"),
+    ) -> int:
+        """Look at every candidate, and at ``more``, whose present revision was not looked at; how many
+        were derived or have to be looked at again. Past the ``deadline`` 0, whatever is left."""
         self.store.refresh(self.collection)  # so that candidates are of all acknowledged writes
         moved = 0
         failures: dict[str, TanyuanError] = {}
-        for batch in _batches(self.affected.candidates(thorough=thorough)):
+        for batch in _batches(itertools.chain(self.affected.candidates(thorough=thorough), more)):
             if time.monotonic() > deadline:
                 return 0
             self.lease.check()

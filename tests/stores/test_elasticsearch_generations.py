@@ -632,7 +632,7 @@ class TestOlderVersions(GenerationSteps):
         [listed] = store.collections()
         assert (listed.description, listed.recipe, listed.documents) == ("旧", RECIPE, 3)
         live = store.live(collection)
-        assert (live.key, live.recipe, live.state) == ("000001.1", RECIPE, "live")
+        assert (live.id, live.edition, live.recipe, live.state) == ("000001", 1, RECIPE, "live")
         assert store.collection(collection) == listed
         assert [found.id for found in store.generations.all(collection)] == [live.id]
         states = store.states(collection, ["a", "b", "c", "d"])
@@ -676,9 +676,11 @@ class TestOlderVersions(GenerationSteps):
             ElasticsearchStore(store._client.addresses, prefix=store._prefix) for _ in range(4)
         ]
 
+        key = f"000001.1.{RECIPE.hash}"
+
         def put(number: int) -> object:
             [result] = opened[number].write(
-                collection, [self.written(f"n{number}", "red", RECIPE)], key="000001.1"
+                collection, [self.written(f"n{number}", "red", RECIPE)], key=key
             )
             return result
 

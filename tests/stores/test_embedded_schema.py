@@ -83,7 +83,7 @@ def test_an_older_file_opens_and_goes_on(store: EmbeddedStore, folder: Path) -> 
     check_as_before(store)
     assert query(folder, "PRAGMA user_version") == (SCHEMA_VERSION,)
     live = store.live("c")
-    assert (live.key, live.state, live.fence) == ("000001.1", "live", "")
+    assert (live.id, live.edition, live.state, live.fence) == ("000001", 1, "live", "")
     assert live.created_at.startswith("20")
     assert store.generations.pending_count("c", live.id) == 0
     assert all(found.level for found in store.audits.every("c"))

@@ -1,19 +1,34 @@
 """The composition root: the only place that knows concrete adapters."""
 
+from collections.abc import Callable
+from dataclasses import replace
+from functools import lru_cache
+
 from flask import Flask
 
 from server.analysis.analyzer import JiebaAnalyzer
+from server.analysis.dictionary import UserDictionary
 from server.answering.answerer import Answerer
-from server.errors import StoreUnavailable
+from server.ingest.chunker import chunker_for
+from server.ingest.derivation import recipe_of
 from server.ingest.indexer import Indexer
-from server.models.choice import choose_embedder, choose_generator, choose_reranker
+from server.lifecycle.dictionary import DictionaryChanges
+from server.lifecycle.rebuild import Rebuilder
+from server.live import LiveCollections
+from server.models.choice import Choice, choose_embedder, choose_generator, choose_reranker
+from server.models.contract import Embedder
+from server.models.embedders import Embedders
+from server.retrieval.query_log import QueryLog
 from server.retrieval.searcher import Searcher
 from server.settings import Settings
 from server.stores.contract import Store
+from server.vocabulary import Vocabulary
 from server.web.application import build
 from server.web.keys import Keys
 from server.web.readiness import Readiness
 from server.web.services import Services
+
+_ANALYZERS = 4  # that all parts share; one takes a fifth of a second to make
 
 
 def create_app(settings: Settings | None = None) -> Flask:
@@ -29,9 +44,11 @@ def open_services(settings: Settings, *, warm_up: bool = False) -> Services:
 
     Raises ConfigurationError for what a setting names and can't be had.
     """
-    analyzer = JiebaAnalyzer(settings.dictionary_file)
+    dictionary = open_dictionary(settings)
+    make_analyzer = lru_cache(_ANALYZERS)(JiebaAnalyzer)
+    analyzer = make_analyzer(dictionary)
     store = open_store(settings)
-    embedder = choose_embedder(settings, in_use=_embedders_in_use(store))
+    embedder = choose_embedder(settings)
     reranker = choose_reranker(settings)
     generator = choose_generator(settings)
     missing: dict[str, str] = {
@@ -39,13 +56,13 @@ def open_services(settings: Settings, *, warm_up: bool = False) -> Services:
         for choice in (embedder, reranker, generator)
         if choice.adapter is None
     }
-    indexer = Indexer(store, analyzer, embedder.adapter)
+    live = open_live(settings, store, dictionary, make_analyzer, embedder)
+    vocabulary = Vocabulary(store.notes)
+    indexer = Indexer(store, live)
     searcher = Searcher(
         store=store,
-        analyzer=analyzer,
-        embedder=embedder.adapter,
+        live=live,
         reranker=reranker.adapter,
-        recipe=indexer.recipe,
         missing=missing,
         seconds=settings.search_timeout,
         rerank_seconds=settings.rerank_timeout,
@@ -68,7 +85,13 @@ def open_services(settings: Settings, *, warm_up: bool = False) -> Services:
         indexer=indexer,
         searcher=searcher,
         answerer=answerer,
+        rebuilder=Rebuilder(store, live, keep=settings.keep_generations),
+        vocabulary=vocabulary,
+        dictionaries=DictionaryChanges(
+            store, live, vocabulary, make_analyzer, dictionary, keep=settings.keep_generations
+        ),
         keys=Keys.in_folder(settings.data),
+        query_log=QueryLog.in_folder(settings.data) if settings.query_log else None,
         choices=(
             ("store", store.kind, "TANYUAN_STORE names it"),
             *(
@@ -80,11 +103,36 @@ def open_services(settings: Settings, *, warm_up: bool = False) -> Services:
     )
 
 
-def _embedders_in_use(store: Store) -> set[str]:
-    try:
-        return {collection.recipe.embedder for collection in store.collections()} - {""}
-    except StoreUnavailable:  # said by readiness and by every call; it may be back later
-        return set()
+def open_dictionary(settings: Settings) -> UserDictionary:
+    """What collections that this process makes begin with."""
+    file = settings.dictionary_file
+    return UserDictionary.load(file) if file else UserDictionary()
+
+
+def open_live(
+    settings: Settings,
+    store: Store,
+    dictionary: UserDictionary,
+    make_analyzer: Callable[[UserDictionary], JiebaAnalyzer],
+    embedder: Choice[Embedder],
+) -> LiveCollections:
+    """What collections are served with: their own recipes' parts, or those that settings pin."""
+    pins = {"embedder": settings.embedder != "auto", "chunker": settings.chunk_tokens > 0}
+    analyzer = make_analyzer(dictionary)
+    chunker = chunker_for(embedder.adapter, settings.chunk_tokens)
+    return LiveCollections(
+        store,
+        own=recipe_of(analyzer, embedder.adapter, chunker),
+        dictionary=dictionary,
+        analyzer=analyzer,
+        make_analyzer=make_analyzer,
+        embedders=Embedders(
+            embedder.adapter,
+            lambda model: choose_embedder(replace(settings, embedder=model)).adapter,
+        ),
+        pinned=[name for name, pinned in pins.items() if pinned],
+        no_embedder=embedder.reason,
+    )
 
 
 def open_store(settings: Settings) -> Store:

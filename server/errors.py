@@ -78,10 +78,77 @@ class RecipeMismatch(TanyuanError):
     code = "recipe_mismatch"
 
 
+class GenerationNotFound(TanyuanError):
+    code = "generation_not_found"
+
+
+class VersionNotFound(TanyuanError):
+    """The dictionary, the synonyms or the stop words have no version of that number."""
+
+    code = "version_not_found"
+
+
+class NoteConflict(TanyuanError):
+    """A note is not at the version that the writer expected: another process was faster."""
+
+    code = "note_conflict"
+
+
+class FenceLost(TanyuanError):
+    """The fence was lifted by others, so that nothing may be promoted on its ground."""
+
+    code = "fence_lost"
+
+
+class RebuildRunning(TanyuanError):
+    """Another rebuild, roll back or dictionary change of the collection is under way."""
+
+    code = "rebuild_running"
+
+
+class RebuildNotFound(TanyuanError):
+    code = "rebuild_not_found"
+
+
+class RebuildFailed(TanyuanError):
+    """The new generation can't be made or did not pass; the live one is as it was."""
+
+    code = "rebuild_failed"
+
+
+class Stopped(TanyuanError):
+    """Somebody asked for a rebuild to stop; it can be resumed or abandoned."""
+
+    code = "stopped"
+
+
 class StoreUnavailable(TanyuanError):
     """The store can't be reached or can't serve now; trying again later may work."""
 
     code = "store_unavailable"
+
+
+class Fenced(StoreUnavailable):
+    """A generation is about to become live, so writes wait; for a second, as a rule."""
+
+    code = "fenced"
+
+
+class GenerationChanged(StoreUnavailable):
+    """Another generation, or another edition of it, is live than the one that was meant.
+
+    ``claimed``: the revision that a refused write holds by now, to be named as ``if_revision`` when it
+    is made again (None: it holds none); ``created``: whether it would have created the document.
+    """
+
+    code = "generation_changed"
+
+    def __init__(
+        self, message: str, *, claimed: int | None = None, created: bool | None = None
+    ) -> None:
+        super().__init__(message)
+        self.claimed = claimed
+        self.created = created
 
 
 class StoreFull(StoreUnavailable):

@@ -1,7 +1,9 @@
 """Recipe: what made a generation's terms and vectors."""
 
+import hashlib
+import json
 from collections.abc import Set
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from server.errors import RecipeMismatch
@@ -16,6 +18,9 @@ class Recipe:
     ``embedder`` is the fingerprint of the embedding model: kind, name, hash of weights, query
     instruction; empty where there is none (then ``dimensions`` is 0). ``analyzer`` covers the
     tokenizer's version and the dictionary's hash, ``chunker`` its version and sizes.
+
+    ``model`` and ``dictionary`` say where to find what was used: the embedder as TANYUAN_EMBEDDER names
+    it, and the version of the collection's dictionary (0: none of its own). They make no difference.
     """
 
     embedder: str
@@ -23,6 +28,14 @@ class Recipe:
     analyzer: str
     chunker: str
     mapping: int = MAPPING_VERSION
+    model: str = field(default="", compare=False)
+    dictionary: int = field(default=0, compare=False)
+
+    @property
+    def hash(self) -> str:
+        """Eight hex digits of everything that makes a difference."""
+        made = [getattr(self, each.name) for each in fields(self) if each.compare]
+        return hashlib.sha256(json.dumps(made).encode()).hexdigest()[:8]
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -34,19 +47,31 @@ class Recipe:
     def differences(self, other: "Recipe") -> dict[str, tuple[Any, Any]]:
         """Field → (own value, other's value), for the fields that differ."""
         mine, theirs = asdict(self), asdict(other)
-        return {key: (mine[key], theirs[key]) for key in mine if mine[key] != theirs[key]}
+        return {
+            each.name: (mine[each.name], theirs[each.name])
+            for each in fields(self)
+            if each.compare and mine[each.name] != theirs[each.name]
+        }
 
 
 # What each retriever needs to be the same on both sides.
-WORDS = frozenset({"analyzer", "mapping"})
-VECTORS = frozenset({"embedder", "dimensions", "mapping"})
-EVERYTHING = WORDS | VECTORS | {"chunker"}
+WORDS = frozenset({"analyzer"})
+VECTORS = frozenset({"embedder", "dimensions"})
+CHUNKS = frozenset({"chunker"})
 
 
 def mismatch(
-    collection: str, stamped: Recipe, own: Recipe, needed: Set[str] = EVERYTHING
+    collection: str, stamped: Recipe, own: Recipe, needed: Set[str]
 ) -> RecipeMismatch | None:
-    """The error that names how this process's recipe differs from the generation's in ``needed``."""
+    """The error that names how this process's recipe differs from the generation's in ``needed``.
+
+    A generation of an older mapping is served as it is; one of a newer mapping can't be.
+    """
+    if stamped.mapping > own.mapping:
+        return RecipeMismatch(
+            f"Collection {collection!r} was indexed with the mapping {stamped.mapping} by a newer "
+            f"version of this program, which has {own.mapping}. Update the program."
+        )
     parts = "; ".join(
         f"{key} {was!r}, here {now!r}"
         for key, (was, now) in stamped.differences(own).items()
@@ -54,8 +79,9 @@ def mismatch(
     )
     if not parts:
         return None
+    named = f" (TANYUAN_EMBEDDER={stamped.model})" if stamped.model and needed & VECTORS else ""
     return RecipeMismatch(
         f"Collection {collection!r} was indexed by another recipe than this process has ({parts}). "
-        "Start with the settings it was made with, or index its documents into a new collection: "
-        "scripts/index_documents PATH --collection NAME."
+        f"Start with the settings that it was made with{named}, or make it anew with these, while "
+        f"the others go on serving: scripts/rebuild --collection {collection}"
     )

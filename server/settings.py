@@ -50,6 +50,8 @@ class Settings:
     generator: str = "auto"
     hub_endpoint: str = "https://huggingface.co"  # or a mirror; only scripts/fetch_models asks it
     models: str = ""  # folder of model weights; empty: <data>/models
+    chunk_tokens: int = 0  # the most tokens of a chunk; 0: as many as suit the embedder
+    keep_generations: int = 1  # old ones that stay for scripts/rollback
     dictionary: str = ""  # jieba user dictionary; empty: <data>/dictionary.txt where it exists
     ollama_host: str = "http://127.0.0.1:11434"
     generator_context: int = 8192  # num_ctx: tokens of prompt and answer together
@@ -62,6 +64,7 @@ class Settings:
     rerank_top_n: int = 50
     answer_passages: int = 12
     max_body: int = 32 * 1024 * 1024
+    query_log: bool = True  # which queries were asked, without who asked
     log_level: str = "info"
 
     def __post_init__(self) -> None:
@@ -72,14 +75,17 @@ class Settings:
         for name in ("threads", "elasticsearch_shards", "generator_answer_tokens", "rerank_top_n"):
             if getattr(self, name) < 1:
                 raise _wrong(name, "at least 1", getattr(self, name))
-        if self.elasticsearch_replicas < 0:
-            raise _wrong("elasticsearch_replicas", "at least 0", self.elasticsearch_replicas)
+        for name in ("elasticsearch_replicas", "keep_generations"):
+            if getattr(self, name) < 0:
+                raise _wrong(name, "at least 0", getattr(self, name))
         if self.generator_context < 2 * self.generator_answer_tokens:
             raise _wrong(
                 "generator_context",
                 "at least twice TANYUAN_GENERATOR_ANSWER_TOKENS, to leave room for the passages",
                 self.generator_context,
             )
+        if self.chunk_tokens and not 32 <= self.chunk_tokens <= 8192:
+            raise _wrong("chunk_tokens", "0, or from 32 to 8192", self.chunk_tokens)
         if self.max_body < 1024:
             raise _wrong("max_body", "at least 1024 bytes", self.max_body)
         for name in (

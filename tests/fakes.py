@@ -7,8 +7,17 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from server.analysis.analyzer import JiebaAnalyzer
+from server.analysis.contract import Analyzer
 from server.documents import Vector
-from server.errors import EmbedderUnavailable
+from server.errors import ConfigurationError, EmbedderUnavailable
+from server.ingest.chunker import Chunker, chunker_for
+from server.ingest.derivation import recipe_of
+from server.ingest.indexer import Indexer
+from server.live import LiveCollections
+from server.models.contract import Embedder
+from server.models.embedders import Embedders
+from server.stores.contract import Store
 
 _TOKEN = re.compile(r"[a-zA-Z]+|[^\sa-zA-Z]")
 
@@ -18,6 +27,44 @@ def count_tokens(text: str) -> int:
     return len(_TOKEN.findall(text))
 
 
+def live_collections(
+    store: Store,
+    analyzer: Analyzer,
+    embedder: Embedder | None = None,
+    chunker: Chunker | None = None,
+    *,
+    others: Sequence[Embedder] = (),
+    pinned: Sequence[str] = ("embedder", "chunker"),
+) -> LiveCollections:
+    """Collections served by a process with these parts. ``others``: embedders that it finds by name
+    when a recipe asks for them."""
+
+    def open_model(name: str) -> Embedder:
+        for other in others:
+            if other.name == name:
+                return other
+        raise ConfigurationError(f"There is no model {name!r} here.")
+
+    return LiveCollections(
+        store,
+        own=recipe_of(analyzer, embedder, chunker or chunker_for(embedder)),
+        analyzer=analyzer,
+        make_analyzer=JiebaAnalyzer,
+        embedders=Embedders(embedder, open_model),
+        pinned=pinned,
+    )
+
+
+def make_indexer(
+    store: Store,
+    analyzer: Analyzer,
+    embedder: Embedder | None = None,
+    chunker: Chunker | None = None,
+) -> Indexer:
+    """An indexer of a process with these parts."""
+    return Indexer(store, live_collections(store, analyzer, embedder, chunker))
+
+
 class FakeEmbedder:
     """An Embedder whose vectors depend on the text alone, and which can fail on demand.
 
@@ -25,12 +72,12 @@ class FakeEmbedder:
     one of these fails its call. ``down``: every call fails.
     """
 
-    name = "fake"
     max_tokens = 512
 
     def __init__(self, *, dimensions: int = 16, version: str = "1") -> None:
         self.dimensions = dimensions
         self.fingerprint = f"fake:{version}"
+        self.name = "fake" if version == "1" else f"fake-{version}"
         self.calls: list[list[str]] = []
         self.poison: set[str] = set()
         self.down = False
@@ -39,6 +86,9 @@ class FakeEmbedder:
     def texts(self) -> list[str]:
         """Every text that was embedded or asked for."""
         return [text for call in self.calls for text in call]
+
+    def warm_up(self) -> None:
+        pass
 
     def embed_documents(self, texts: Sequence[str]) -> NDArray[np.float32]:
         self.calls.append(list(texts))
@@ -56,6 +106,6 @@ class FakeEmbedder:
         return count_tokens(text)
 
     def _vector(self, text: str) -> Vector:
-        generator = np.random.default_rng(zlib.crc32(text.encode()))
-        vector = generator.standard_normal(self.dimensions).astype(np.float32)
+        seed = zlib.crc32(f"{self.fingerprint} {text}".encode())
+        vector = np.random.default_rng(seed).standard_normal(self.dimensions).astype(np.float32)
         return vector / np.float32(np.linalg.norm(vector))

@@ -1,6 +1,6 @@
 """The analyzer: text to terms with offsets, one function for index and query."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from importlib.metadata import version
 from itertools import count
@@ -40,8 +40,12 @@ class JiebaAnalyzer:
         )
         # An instance of its own: the library's process-wide default stays untouched.
         segmenter = rjieba.Jieba()
-        for entry in dictionary.words:
-            segmenter.add_word(entry.word, entry.frequency, None)
+        # What jieba makes of a word without one depends on the words before it.
+        self.frequencies: Mapping[str, int] = {
+            entry.word: segmenter.add_word(entry.word, entry.frequency, None)
+            for entry in dictionary.words
+        }
+        self.dictionary = dictionary
         self._segment = segmenter.tokenize
         self._mixed = MixedWords(entry.word for entry in dictionary.words)
         self._normalizer = Normalizer()

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from server.analysis.contract import Token
+from server.analysis.entries import entries, refusal
 from server.analysis.lexer import runs
 from server.analysis.normalize import Normalizer
 from server.errors import ConfigurationError, InvalidInput
@@ -39,10 +40,7 @@ class UserDictionary:
         """Raises InvalidInput, naming the line."""
         normalizer = Normalizer()
         words: dict[str, UserWord] = {}
-        for number, line in enumerate(lines, 1):
-            entry = line.strip("\ufeff \t\r\n")
-            if not entry or entry.startswith("#"):
-                continue
+        for number, entry in entries(lines):
             match = _ENTRY.fullmatch(entry)
             if match is None:
                 raise _refusal(number, entry, 'write "word", "word 100" or "word 100 n"')
@@ -69,6 +67,13 @@ class UserDictionary:
         except InvalidInput as error:
             raise ConfigurationError(f"The user dictionary {path}: {error.message}") from error
 
+    def lines(self) -> list[str]:
+        """The entries as ``parse`` takes them, without tags."""
+        return [
+            entry.word if entry.frequency is None else f"{entry.word} {entry.frequency}"
+            for entry in self.words
+        ]
+
     @property
     def hash(self) -> str:
         """SHA-256, as hex; empty without words."""
@@ -79,7 +84,7 @@ class UserDictionary:
 
 
 def _refusal(number: int, entry: str, rule: str) -> InvalidInput:
-    return InvalidInput(f"line {number}, {entry[:60]!r}: {rule}.", field="dictionary")
+    return refusal(number, entry, rule, field="dictionary")
 
 
 class MixedWords:

@@ -41,6 +41,7 @@ _DATE = re.compile(
     r"(?:([-/.])(0?[1-9]|1[0-2])\2(0?[1-9]|[12][0-9]|3[01])(?![0-9\-/])"
     r"|年 ?(0?[1-9]|1[0-2])月(?: ?(0?[1-9]|[12][0-9]|3[01])[日号])?)"
 )
+_WITHIN = re.compile(rf"(?<=[^\W_{_OTHERS}])[^\W_{_OTHERS}]")
 _DROPPED = str.maketrans("", "", " ,")
 # What is also written as one word: iso-9001, node_modules, r&d; with more atoms it is a path.
 _SQUEEZABLE = re.compile(r"[^.@:+#%]+")
@@ -73,6 +74,11 @@ def runs(text: str) -> Iterator[Run]:
         if kind == "code" and _IS_WORD.fullmatch(found):
             kind = "word"
         yield Run(kind, found, match.start())
+
+
+def parts_word(text: str, position: int) -> bool:
+    """Whether ``position`` parts letters or digits of scripts that are written with blanks."""
+    return _WITHIN.match(text, position) is not None
 
 
 def code_parts(code: str) -> Iterator[Part]:

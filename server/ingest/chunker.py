@@ -12,8 +12,10 @@ from server.ingest.blocks import Block, read_blocks
 from server.models.contract import Embedder
 
 CHUNKER_VERSION = 1  # raise when the same document and sizes would give other chunks
+LEAST_TOKENS = 32  # of a chunk's limit
 MAX_TOKENS = 400  # embedders read 512, special tokens included; the rest is for what counts badly
 _RESERVE = 32  # of an embedder's tokens: special ones, and a prefix such as "passage: "
+_FINGERPRINT = re.compile(r"chunker-(\d+)/(\d+)")
 _TOKEN = re.compile(r"[a-zA-Z\d]+|[^\s]")
 _CHARS_PER_TOKEN = 8  # a text of more characters a token than this is never counted as a whole
 _LIKELY_CHARS_PER_TOKEN = (
@@ -37,11 +39,24 @@ class _Atom:
 Range = tuple[int, int]  # of atoms, or of units
 
 
-def chunker_for(embedder: Embedder | None) -> "Chunker":
-    """The chunker that suits an embedder, or full-text search alone."""
+def chunker_for(embedder: Embedder | None, max_tokens: int = 0) -> "Chunker":
+    """The chunker that suits an embedder, or full-text search alone.
+
+    ``max_tokens``: of a chunk, as far as the embedder reads; 0: as many as suit.
+    """
+    wanted = max_tokens or MAX_TOKENS
     if embedder is None:
-        return Chunker(estimate_tokens)
-    return Chunker(embedder.count_tokens, min(MAX_TOKENS, max(32, embedder.max_tokens - _RESERVE)))
+        return Chunker(estimate_tokens, max(LEAST_TOKENS, wanted))
+    read = max(LEAST_TOKENS, embedder.max_tokens - _RESERVE)
+    return Chunker(embedder.count_tokens, max(LEAST_TOKENS, min(wanted, read)))
+
+
+def chunker_of(fingerprint: str, embedder: Embedder | None) -> "Chunker | None":
+    """The chunker with a recipe's fingerprint, or None where this program has it no more."""
+    named = _FINGERPRINT.fullmatch(fingerprint)
+    if named is None or int(named[1]) != CHUNKER_VERSION or int(named[2]) < LEAST_TOKENS:
+        return None
+    return Chunker(embedder.count_tokens if embedder else estimate_tokens, int(named[2]))
 
 
 def estimate_tokens(text: str) -> int:
@@ -59,8 +74,8 @@ class Chunker:
     """
 
     def __init__(self, count_tokens: Callable[[str], int], max_tokens: int = MAX_TOKENS) -> None:
-        if max_tokens < 32:
-            raise ValueError("max_tokens must be at least 32")
+        if max_tokens < LEAST_TOKENS:
+            raise ValueError(f"max_tokens must be at least {LEAST_TOKENS}")
         self._count = count_tokens
         self.max_tokens = max_tokens
         self.fingerprint = f"chunker-{CHUNKER_VERSION}/{max_tokens}"

@@ -1,6 +1,6 @@
 """Documents to indexed chunks: chunk, analyse, embed. The one place where a recipe is carried out."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,15 +23,32 @@ BATCH = 256  # chunks (or documents without any) that are embedded and handed on
 MAX_FAILURES = 3  # documents in a row that fail to embed before the embedder counts as gone
 
 
+# Passage text → vector, of what the same embedder made of these documents before; may know nothing.
+KnownVectors = Callable[[Sequence[Document]], Mapping[str, Vector]]
+
+
 @dataclass(frozen=True, slots=True)
 class Derived:
-    """A document with its indexed chunks, or why they couldn't be made."""
+    """A document with its indexed chunks, or why they couldn't be made. ``embedded``: how many of the
+    vectors are new, not known before."""
 
     document: Document
     chunks: tuple[IndexedChunk, ...] | TanyuanError
+    embedded: int = 0
 
 
 _Chunked = tuple[Document, tuple[Chunk, ...] | TanyuanError]
+
+
+def recipe_of(analyzer: Analyzer, embedder: Embedder | None, chunker: Chunker) -> Recipe:
+    """What these parts make. Raises EmbedderUnavailable."""
+    return Recipe(
+        embedder=embedder.fingerprint if embedder else "",
+        dimensions=embedder.dimensions if embedder else 0,
+        analyzer=analyzer.fingerprint,
+        chunker=chunker.fingerprint,
+        model=embedder.name if embedder else "",
+    )
 
 
 class Deriver:
@@ -41,16 +58,13 @@ class Deriver:
         self._analyzer = analyzer
         self._embedder = embedder
         self._chunker = chunker
-        self.recipe = Recipe(
-            embedder=embedder.fingerprint if embedder else "",
-            dimensions=embedder.dimensions if embedder else 0,
-            analyzer=analyzer.fingerprint,
-            chunker=chunker.fingerprint,
-        )
 
-    def derive(self, documents: Iterable[Document]) -> Iterator[list[Derived]]:
+    def derive(
+        self, documents: Iterable[Document], *, known: KnownVectors | None = None
+    ) -> Iterator[list[Derived]]:
         """Every document once, in order, in batches of about BATCH chunks; memory is one batch.
 
+        A passage whose vector is ``known`` is not embedded again.
         A document that can't be embedded carries the error and the others go on, until MAX_FAILURES
         in a row failed: then the embedder counts as gone and the rest carry its last error.
         """
@@ -62,10 +76,10 @@ class Deriver:
             batch.append((document, chunks))
             size += 1 if isinstance(chunks, TanyuanError) else max(1, len(chunks))
             if size >= BATCH:
-                yield self._derive_batch(batch, embedding)
+                yield self._derive_batch(batch, embedding, known)
                 batch, size = [], 0
         if batch:
-            yield self._derive_batch(batch, embedding)
+            yield self._derive_batch(batch, embedding, known)
 
     def _chunk(self, document: Document) -> tuple[Chunk, ...] | TanyuanError:
         try:
@@ -73,23 +87,32 @@ class Deriver:
         except TanyuanError as error:  # the embedder's tokenizer can't be had
             return error
 
-    def _derive_batch(self, batch: Sequence[_Chunked], embedding: "_Embedding") -> list[Derived]:
+    def _derive_batch(
+        self, batch: Sequence[_Chunked], embedding: "_Embedding", known: KnownVectors | None
+    ) -> list[Derived]:
         texts = [
             [passage_text(document.title, chunk.headings, chunk.text) for chunk in chunks]
             for document, chunks in batch
             if not isinstance(chunks, TanyuanError)
         ]
-        embedded = iter(embedding.embed(texts))
+        had: Mapping[str, Vector] = {}
+        if known is not None and self._embedder is not None:
+            had = known([document for document, _ in batch])
+        new = [[text for text in own if text not in had] for own in texts]
+        embedded = iter(zip(texts, new, embedding.embed(new), strict=True))
         derived = []
         for document, chunks in batch:
             if isinstance(chunks, TanyuanError):
                 derived.append(Derived(document, chunks))
                 continue
-            vectors = next(embedded)
-            if isinstance(vectors, TanyuanError):
-                derived.append(Derived(document, vectors))
-            else:
-                derived.append(Derived(document, self._index(document, chunks, vectors)))
+            own, own_new, made = next(embedded)
+            if isinstance(made, TanyuanError):
+                derived.append(Derived(document, made))
+                continue
+            fresh = dict(zip(own_new, made, strict=True))
+            vectors = [fresh[text] if text in fresh else had[text] for text in own]
+            indexed = self._index(document, chunks, vectors)
+            derived.append(Derived(document, indexed, len(own_new) if self._embedder else 0))
         return derived
 
     def _index(

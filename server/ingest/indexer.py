@@ -1,22 +1,27 @@
-"""Indexer: documents into a collection, with all that the recipe derives from them."""
+"""Indexer: documents into a collection, with all that the live recipe derives from them."""
 
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
-from server.analysis.contract import Analyzer
 from server.documents import Document, check_collection
 from server.errors import (
     CollectionExists,
     CollectionNotFound,
+    GenerationChanged,
+    StoreTimeout,
     StoreUnavailable,
     TanyuanError,
 )
-from server.ingest.chunker import Chunker, chunker_for
-from server.ingest.derivation import Derived, Deriver
-from server.models.contract import Embedder
-from server.recipes import Recipe, mismatch
-from server.stores.contract import Collection, Deleted, DocumentState, Store, Write
+from server.ingest.chunker import chunker_of
+from server.ingest.derivation import Derived, Deriver, KnownVectors
+from server.live import Live, LiveCollections
+from server.recipes import CHUNKS, Recipe, mismatch
+from server.stores.contract import Collection, Deleted, DocumentState, Store, Write, Written
+from server.stores.fences import await_unfenced
+
+_MOST_SECONDS = 120.0  # that a write follows one promotion after the other
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,26 +34,89 @@ class Put:
     status: Literal["created", "updated", "unchanged"]
 
 
-class Indexer:
-    """Puts documents and removes them. Holds no state and no lock, so it is as thread-safe as its
-    parts, and embedding keeps nobody waiting. Without a ``chunker``, the one that suits the embedder."""
+def deriver_of(live: Live, own: Recipe) -> Deriver:
+    """What carries out the recipe of a live collection. Raises RecipeMismatch, EmbedderUnavailable;
+    ``own`` is named as what this process would do."""
+    for error in (live.words, live.vectors, live.chunking):
+        if error:
+            raise error
+    chunker = chunker_of(live.recipe.chunker, live.embedder)
+    if chunker is None:
+        raise mismatch(live.collection, live.recipe, own, CHUNKS) or AssertionError
+    return Deriver(analyzer=live.analyzer, embedder=live.embedder, chunker=chunker)
 
-    def __init__(
-        self,
-        store: Store,
-        analyzer: Analyzer,
-        embedder: Embedder | None,
-        chunker: Chunker | None = None,
-    ) -> None:
+
+@dataclass(slots=True)
+class _Putting:
+    """One call of ``put``: what is still to be written, and what became of the others.
+
+    ``claims``: by id, what a store said of writes that have to be made again.
+    """
+
+    waiting: dict[str, Document]
+    if_revision: int | None
+    results: dict[str, Put | TanyuanError] = field(default_factory=dict)
+    claims: dict[str, GenerationChanged] = field(default_factory=dict)
+    failed: StoreUnavailable | None = None
+
+    def settle(self, document_id: str, result: Put | TanyuanError) -> None:
+        self.waiting.pop(document_id, None)
+        self.results[document_id] = result
+
+    def write_of(self, item: Derived) -> Write | None:
+        """None for a document that could not be derived, which is settled so."""
+        if isinstance(item.chunks, TanyuanError):
+            self.settle(item.document.id, item.chunks)
+            return None
+        condition = self.if_revision
+        claim = self.claims.get(item.document.id)
+        if condition is not None and claim is not None and claim.claimed is not None:
+            condition = claim.claimed
+        return Write(document=item.document, chunks=item.chunks, if_revision=condition)
+
+    def note(self, write: Write, result: Written | TanyuanError) -> None:
+        document_id = write.document.id
+        claim = self.claims.get(document_id)
+        if isinstance(result, GenerationChanged):
+            # What a later refusal doesn't know, an earlier one has told.
+            if claim is None or result.claimed is not None:
+                created = claim.created if claim and claim.created is not None else result.created
+                self.claims[document_id] = GenerationChanged(
+                    result.message, claimed=result.claimed, created=created
+                )
+        elif isinstance(result, TanyuanError):
+            self.settle(document_id, result)
+            if isinstance(result, StoreUnavailable):
+                self.failed = result
+        else:
+            created = claim.created if claim and claim.created is not None else None
+            status = result.status if created is None else "created" if created else "updated"
+            self.settle(
+                document_id,
+                Put(
+                    document_id=document_id,
+                    revision=result.revision,
+                    chunks=result.chunks,
+                    status=status,
+                ),
+            )
+
+
+class Indexer:
+    """Puts documents and removes them, by the recipe that each collection has at that moment.
+
+    Holds no state and no lock, so it is as thread-safe as its parts, and embedding keeps nobody
+    waiting.
+    """
+
+    def __init__(self, store: Store, live: LiveCollections) -> None:
         self._store = store
-        self._deriver = Deriver(
-            analyzer=analyzer, embedder=embedder, chunker=chunker or chunker_for(embedder)
-        )
+        self._live = live
 
     @property
     def recipe(self) -> Recipe:
-        """What this process makes terms and vectors with."""
-        return self._deriver.recipe
+        """What new collections are made with."""
+        return self._live.own
 
     def ensure_collection(self, name: str, description: str = "") -> Collection:
         """The collection, created with this process's recipe where it is missing.
@@ -61,7 +129,7 @@ class Indexer:
         except CollectionNotFound:
             pass
         try:
-            return self._store.create_collection(name, recipe=self.recipe, description=description)
+            return self._live.create(name, description)
         except CollectionExists:  # another process was faster
             return self._store.collection(name)
 
@@ -72,6 +140,7 @@ class Indexer:
         *,
         if_revision: int | None = None,
         refresh: bool = False,
+        known: KnownVectors | None = None,
     ) -> list[Put | TanyuanError]:
         """Put documents; one result each, in order. What was put is durable, and with ``refresh``
         visible to search.
@@ -79,35 +148,46 @@ class Indexer:
         One that is there already, whole and the same, is left alone. A failure is returned in its
         document's place and stops no other, unless the store itself can't be reached: then the rest
         carry that error. Of an id that stands twice only the last document is put, and each place
-        has its result. ``if_revision``: see ``Write``.
+        has its result. ``if_revision``: see ``Write``; ``known``: see ``Deriver.derive``.
+
+        What is promoted meanwhile is followed: a write that was derived by the old recipe is derived
+        again by the new one, after a wait of seconds at most.
 
         Raises RecipeMismatch before anything is written, CollectionNotFound, StoreUnavailable.
         """
-        self._check_recipe(collection)
+        live = self._live.open(collection)
+        deriver = deriver_of(live, self.recipe)
         last = {document.id: document for document in documents}
-        states = self._store.states(collection, list(last))
-        results: dict[str, Put | TanyuanError] = {}
-        for document_id, state in states.items():
+        putting = _Putting(waiting=last.copy(), if_revision=if_revision)
+        for document_id, state in self._store.states(collection, list(last)).items():
             if _same(last[document_id], state) and if_revision in {None, state.revision}:
-                results[document_id] = Put(
+                unchanged = Put(
                     document_id=document_id,
                     revision=state.revision,
                     chunks=state.chunks,
                     status="unchanged",
                 )
-        changed = [document for key, document in last.items() if key not in results]
-        failed: StoreUnavailable | None = None
-        for batch in self._deriver.derive(changed):
-            written = self._write(collection, batch, if_revision)
-            results.update(written)
-            failed = next((e for e in written.values() if isinstance(e, StoreUnavailable)), None)
-            if failed:
-                break
-        if refresh and not failed:
+                putting.settle(document_id, unchanged)
+        deadline = time.monotonic() + _MOST_SECONDS
+        while putting.waiting and not putting.failed:
+            self._write(collection, live, deriver, putting, known)
+            if putting.waiting and not putting.failed:
+                if time.monotonic() > deadline:
+                    putting.failed = StoreTimeout(
+                        f"Collection {collection!r} is being changed all the time; try again later."
+                    )
+                    break
+                try:
+                    live = self._follow(collection)
+                    deriver = deriver_of(live, self.recipe)
+                except TanyuanError as error:  # what was written stays written
+                    for document_id in list(putting.waiting):
+                        putting.settle(document_id, error)
+        if refresh and not putting.failed:
             self._store.refresh(collection)
-        if failed:
-            results = {**dict.fromkeys(last, failed), **results}
-        return [results[document.id] for document in documents]
+        if putting.failed:
+            return [putting.results.get(each.id, putting.failed) for each in documents]
+        return [putting.results[each.id] for each in documents]
 
     def delete(
         self,
@@ -120,42 +200,37 @@ class Indexer:
         """Remove a document with its chunks. Raises as ``Store.delete`` does."""
         return self._store.delete(collection, document_id, if_revision=if_revision, refresh=refresh)
 
-    def _check_recipe(self, collection: str) -> None:
-        error = mismatch(collection, self._store.recipe(collection), self.recipe)
-        if error:
-            raise error
-
     def _write(
-        self, collection: str, batch: Sequence[Derived], if_revision: int | None
-    ) -> dict[str, Put | TanyuanError]:
-        results: dict[str, Put | TanyuanError] = {}
-        writes = []
-        for item in batch:
-            if isinstance(item.chunks, TanyuanError):
-                results[item.document.id] = item.chunks
-            else:
-                writes.append(
-                    Write(document=item.document, chunks=item.chunks, if_revision=if_revision)
-                )
-        if not writes:
-            return results
-        try:
-            self._check_recipe(collection)  # it may have been rebuilt while the models were busy
-            written = self._store.write(collection, writes)
-        except TanyuanError as error:
-            return results | {write.document.id: error for write in writes}
-        for write, result in zip(writes, written, strict=True):
-            results[write.document.id] = (
-                result
-                if isinstance(result, TanyuanError)
-                else Put(
-                    document_id=result.document_id,
-                    revision=result.revision,
-                    chunks=result.chunks,
-                    status=result.status,
-                )
-            )
-        return results
+        self,
+        collection: str,
+        live: Live,
+        deriver: Deriver,
+        putting: _Putting,
+        known: KnownVectors | None,
+    ) -> None:
+        """Derive and write what waits; what stays waiting has to be derived by another recipe."""
+        for batch in deriver.derive(list(putting.waiting.values()), known=known):
+            writes = [write for item in batch if (write := putting.write_of(item))]
+            if not writes:
+                continue
+            results: Sequence[Written | TanyuanError]
+            try:
+                results = self._store.write(collection, writes, key=live.generation.key)
+            except TanyuanError as error:
+                results = [error] * len(writes)
+            for write, result in zip(writes, results, strict=True):
+                putting.note(write, result)
+            if putting.failed or any(isinstance(each, GenerationChanged) for each in results):
+                return
+
+    def _follow(self, collection: str) -> Live:
+        """The collection as it is after the promotion that is under way."""
+        generations = self._store.generations
+        await_unfenced(
+            lambda: self._store.live(collection, fresh=True),
+            lambda fence: generations.lift(collection, fence),
+        )
+        return self._live.open(collection, fresh=True)
 
 
 def _same(document: Document, state: DocumentState) -> bool:

@@ -5,7 +5,7 @@ imported and no hub is asked, so that a server starts at once. The adapters load
 ``warm_up`` is called.
 """
 
-from collections.abc import Callable, Set
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -45,12 +45,11 @@ class Choice(Generic[Adapter]):
     reason: str
 
 
-def choose_embedder(settings: Settings, *, in_use: Set[str] = frozenset()) -> Choice[Embedder]:
-    """``in_use``: fingerprints of the embedders that existing collections were indexed with.
+def choose_embedder(settings: Settings) -> Choice[Embedder]:
+    """What new collections and rebuilds are made with; one that is there is served with its own.
 
-    ``auto`` stays with e5 where all of them have it, since a better model that turns up later would
-    cost them their vectors. Raises ConfigurationError where the setting names a model that can't be
-    had: to go on without it would fill the index with chunks that no vector search finds.
+    Raises ConfigurationError where the setting names a model that can't be had: to go on without it
+    would fill the index with chunks that no vector search finds.
     """
     kind, model = _parse("embedder", settings.embedder, {"bge": "MODEL", "e5": ""})
     if kind == "none":
@@ -64,13 +63,8 @@ def choose_embedder(settings: Settings, *, in_use: Set[str] = frozenset()) -> Ch
         return _bge_embedder(folder, model, "TANYUAN_EMBEDDER names it")
     model = next((name for name in EMBEDDERS if weights.find(name, settings.models_folder)), "")
     folder, why_not = _bge(model or EMBEDDERS[0], settings)
-    if folder is not None and not _only_e5(in_use):
-        return _bge_embedder(folder, model, f"its weights were found in {folder}")
     if folder is not None:
-        why_not = (
-            f"the collections that are here were indexed with it; to change, set TANYUAN_EMBEDDER to "
-            f"bge:{model} and index them again"
-        )
+        return _bge_embedder(folder, model, f"its weights were found in {folder}")
     try:
         return _e5(f"it comes with the installation; {why_not}")
     except ConfigurationError as error:
@@ -157,10 +151,6 @@ def _parse(component: Component, value: str, kinds: dict[str, str]) -> tuple[str
 
 def _none(component: Component, reason: str) -> "Choice[Adapter]":
     return Choice(component=component, adapter=None, name="none", reason=reason)
-
-
-def _only_e5(in_use: Set[str]) -> bool:
-    return bool(in_use) and all(fingerprint.startswith("e5:") for fingerprint in in_use)
 
 
 def _e5(why: str) -> Choice[Embedder]:

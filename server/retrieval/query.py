@@ -1,10 +1,12 @@
 """A search as asked for, and what of it goes to the BM25 retriever."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from server.analysis.contract import Analysis
+from server.analysis.contract import Analysis, Analyzer
+from server.analysis.stopwords import NO_STOP_WORDS, StopWords
+from server.analysis.synonyms import Synonyms
 from server.documents import check_collection
 from server.errors import InvalidInput, PageTooDeep
 from server.hits import Mode
@@ -14,6 +16,11 @@ from server.stores.filters import Filter
 from server.texts import check_text
 
 MAX_QUERY_CHARS = 2_000
+
+# A synonym's phrase, all its terms together, weighs this much of the phrase that stands in the query:
+# a half keeps what has the exact words above what has their synonyms only, also where the synonym is
+# somewhat rarer, and still lets it outweigh any one chance bigram.
+SYNONYM_WEIGHT = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,14 +70,84 @@ class Profile:
     fusion: Fusion = field(default_factory=Fusion)
 
 
-def text_clauses(analysis: Analysis, profile: Profile) -> tuple[TextClause, ...]:
-    """One clause a text field that has a weight and terms; none for a query without any term."""
-    terms = {
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Addition:
+    """A phrase that synonyms add to a query; ``shares``: by "words" and "bigrams", the weight of each
+    of its terms beside that of a term of the query."""
+
+    phrase: str
+    analysis: Analysis
+    shares: Mapping[str, float]
+
+
+def additions(query: str, analyzer: Analyzer, synonyms: Synonyms) -> tuple[Addition, ...]:
+    """What synonyms add to a query, each phrase once."""
+    found: dict[str, Addition] = {}
+    for expansion in synonyms.expand(query):
+        own = _terms(analyzer.analyze(expansion.phrase))
+        for phrase in expansion.added:
+            analysis = analyzer.analyze(phrase)
+            shares = {
+                name: SYNONYM_WEIGHT * min(1.0, len(own[name]) / max(1, len(terms)))
+                for name, terms in _terms(analysis).items()
+            }
+            found.setdefault(phrase, Addition(phrase=phrase, analysis=analysis, shares=shares))
+    return tuple(found.values())
+
+
+def text_clauses(
+    analysis: Analysis,
+    profile: Profile,
+    *,
+    added: Sequence[Addition] = (),
+    stop_words: StopWords = NO_STOP_WORDS,
+) -> tuple[TextClause, ...]:
+    """One clause a text field that has a weight and terms, and more for what synonyms added; none for
+    a query without any term. A term that the query itself has is not added again."""
+    terms = _terms(stop_words.without(analysis))
+    extra = {name: _added_terms(name, terms[name], added) for name in terms}
+    return tuple(
+        TextClause(field=name, terms=found, weight=weight * share)
+        for name, weight in profile.field_weights.items()
+        if weight > 0
+        for share, found in (
+            (1.0, terms[name.removeprefix("title_")]),
+            *extra[name.removeprefix("title_")],
+        )
+        if found
+    )
+
+
+def with_additions(analysis: Analysis, added: Sequence[Addition]) -> Analysis:
+    """The query's terms and those that synonyms added, as highlights want them."""
+    if not added:
+        return analysis
+    analyses = (analysis, *(addition.analysis for addition in added))
+    return Analysis(
+        tuple(token for each in analyses for token in each.words),
+        tuple(token for each in analyses for token in each.bigrams),
+    )
+
+
+def _terms(analysis: Analysis) -> dict[str, tuple[str, ...]]:
+    return {
         "words": tuple(token.term for token in analysis.words),
         "bigrams": tuple(token.term for token in analysis.bigrams),
     }
-    return tuple(
-        TextClause(field=name, terms=terms[name.removeprefix("title_")], weight=weight)
-        for name, weight in profile.field_weights.items()
-        if weight > 0 and terms[name.removeprefix("title_")]
-    )
+
+
+def _added_terms(
+    name: str, own: Sequence[str], added: Sequence[Addition]
+) -> list[tuple[float, tuple[str, ...]]]:
+    """Terms by their share, the largest first; each term once, with its largest share."""
+    shares: dict[str, float] = {}
+    for addition in added:
+        share = addition.shares[name]
+        for term in _terms(addition.analysis)[name]:
+            shares[term] = max(share, shares.get(term, 0.0))
+    for term in own:
+        shares.pop(term, None)
+    by_share: dict[float, list[str]] = {}
+    for term, share in shares.items():
+        by_share.setdefault(share, []).append(term)
+    return [(share, tuple(by_share[share])) for share in sorted(by_share, reverse=True)]

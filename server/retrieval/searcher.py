@@ -14,24 +14,30 @@ from server.documents import (
     document_id_of,
     passage_text,
 )
-from server.errors import (
-    EmbedderUnavailable,
-    RecipeMismatch,
-    TanyuanError,
-)
+from server.errors import EmbedderUnavailable, GenerationChanged, TanyuanError
 from server.hits import Degraded, Hit, Ranker, Retrieval, Stage
-from server.models.contract import Embedder, Reranker
-from server.recipes import VECTORS, WORDS, Recipe, mismatch
+from server.live import Live, LiveCollections
+from server.models.contract import Reranker
 from server.retrieval.fusion import Fusion, Ranked, fuse
 from server.retrieval.highlight import highlight
-from server.retrieval.query import Profile, SearchQuery, text_clauses
+from server.retrieval.query import (
+    Profile,
+    SearchQuery,
+    additions,
+    text_clauses,
+    with_additions,
+)
+from server.retrieval.query_words import QueryVocabulary
 from server.retrieval.ranking import Ranking
 from server.retrieval.rerank import rerank
 from server.stores import contract
-from server.stores.contract import Legs, LegsRequest, Store
+from server.stores.contract import Legs, LegsRequest, Store, TextClause
 from server.stores.filters import All, Filter, Terms
+from server.vocabulary import Vocabulary
 
 Leg = Literal["bm25", "vector"]
+
+_ATTEMPTS = 4  # of a search that promotions keep overtaking
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,18 +58,16 @@ class _Clock:
 class Searcher:
     """Answers searches over one store; thread-safe.
 
-    ``rerank_seconds`` is the reranker's share of ``seconds``, the deadline of a request. ``embedder``
-    or ``reranker`` None: there is none, and ``missing`` says why, by stage.
+    ``rerank_seconds`` is the reranker's share of ``seconds``, the deadline of a request. ``reranker``
+    None: there is none, and ``missing`` says why, by stage.
     """
 
     def __init__(
         self,
         *,
         store: Store,
-        analyzer: Analyzer,
-        embedder: Embedder | None,
+        live: LiveCollections,
         reranker: Reranker | None,
-        recipe: Recipe,
         profile: Profile | None = None,
         missing: Mapping[str, str] | None = None,
         seconds: float = 5.0,
@@ -72,10 +76,9 @@ class Searcher:
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._store = store
-        self._analyzer = analyzer
-        self._embedder = embedder
+        self._live = live
+        self._vocabulary = QueryVocabulary(Vocabulary(store.notes), seconds=store.follow_seconds)
         self._reranker = reranker
-        self._recipe = recipe
         self._profile = profile or Profile()
         self._missing = missing or {}
         self._seconds = seconds
@@ -87,15 +90,34 @@ class Searcher:
         """Retrieve for a caller who belongs to ``groups`` (None: may see everything).
 
         A stage that fails is named in ``degraded`` as long as another still finds something to show.
+        A search that a promotion overtakes is made again, so that no two recipes are ever mixed.
         Raises CollectionNotFound, and what the only retriever asked for raises.
         """
         began = self._clock()
+        for _ in range(_ATTEMPTS - 1):
+            live = self._live.open(query.collection)
+            try:
+                return self._search(query, live, groups, began)
+            except GenerationChanged:
+                self._live.open(query.collection, fresh=True)
+        return self._search(query, self._live.open(query.collection, fresh=True), groups, began)
+
+    def _search(
+        self, query: SearchQuery, live: Live, groups: frozenset[str] | None, began: float
+    ) -> Retrieval:
         clock = _Clock(self._clock)
         fusion = query.fusion or self._profile.fusion
         fusion = replace(fusion, window=max(fusion.window, query.offset + query.size))
         with clock.stage("analyze"):
-            analysis = self._analyzer.analyze(query.query)
-        legs = self._retrieve(query, analysis, fusion, visible(query.filter, groups), clock, began)
+            analysis = live.analyzer.analyze(query.query)
+            words = self._vocabulary.of(query.collection)
+            added = additions(query.query, live.analyzer, words.synonyms)
+            clauses = text_clauses(
+                analysis, self._profile, added=added, stop_words=words.stop_words
+            )
+            shown = with_additions(analysis, added)
+        condition = visible(query.filter, groups)
+        legs = self._retrieve(query, live, clauses, fusion, condition, clock, began)
         lists: dict[Ranker, Ranked] = {name: leg.hits for name, leg in _named(legs)}
         if len(lists) == 1:
             (ranked,) = lists.values()
@@ -105,7 +127,7 @@ class Searcher:
         order = [chunk_id for chunk_id, _ in ranked]
         passages: dict[str, Passage] = {}
         if query.rerank:
-            lists["rerank"] = self._rerank(query, order, passages, clock, began)
+            lists["rerank"] = self._rerank(query, legs, order, passages, clock, began)
             reranked = {chunk_id for chunk_id, _ in lists["rerank"]}
             order = [chunk_id for chunk_id, _ in lists["rerank"]] + [
                 chunk_id for chunk_id in order if chunk_id not in reranked
@@ -116,13 +138,14 @@ class Searcher:
         page = order[query.offset : query.offset + query.size]
         with clock.stage("passages"):
             wanted = [chunk_id for chunk_id in page if chunk_id not in passages]
-            passages.update(self._store.passages(query.collection, wanted) if wanted else {})
+            passages.update(self._passages(query, legs, wanted))
         ranking = Ranking(lists)
         with clock.stage("highlight"):
             hits = tuple(
                 self._hit(
                     passages[chunk_id],
-                    analysis if query.highlight else None,
+                    shown if query.highlight else None,
+                    live.analyzer,
                     ranking,
                     more[chunk_id],
                 )
@@ -141,7 +164,8 @@ class Searcher:
     def _retrieve(
         self,
         query: SearchQuery,
-        analysis: Analysis,
+        live: Live,
+        clauses: tuple[TextClause, ...],
         fusion: Fusion,
         filter_: Filter | None,
         clock: _Clock,
@@ -149,28 +173,27 @@ class Searcher:
     ) -> Legs:
         """Both lists, or the one that can be had; raises when none can."""
         asked: tuple[Leg, ...] = ("bm25", "vector") if query.mode == "hybrid" else (query.mode,)
-        stamped = self._store.recipe(query.collection)
+        broken = {"bm25": live.words, "vector": live.vectors}
         failures: dict[str, TanyuanError] = {
-            leg: error for leg in asked if (error := _mismatch(query, stamped, self._recipe, leg))
+            leg: error for leg in asked if (error := broken[leg]) is not None
         }
         vector: Vector | None = None
         if "vector" in asked and "vector" not in failures:
             with clock.stage("embed"):
                 try:
-                    vector = self._embed(query.query)
-                except EmbedderUnavailable as error:
+                    vector = _embed(query, live)
+                except TanyuanError as error:
                     failures["vector"] = error
         legs = Legs()
         if set(asked) - failures.keys():
             with clock.stage("retrieve"):
                 request = LegsRequest(
-                    text=text_clauses(analysis, self._profile)
-                    if "bm25" in asked and "bm25" not in failures
-                    else None,
+                    text=clauses if "bm25" in asked and "bm25" not in failures else None,
                     vector=vector,
                     filter=filter_,
                     k=fusion.window,
                     seconds=max(0.0, self._seconds - (self._clock() - began)),
+                    generation=live.generation.id,
                 )
                 legs = self._store.search(query.collection, request)
             clock.stages.extend(Stage(name, leg.took_ms) for name, leg in _named(legs))
@@ -180,16 +203,18 @@ class Searcher:
         clock.degraded.extend(Degraded(leg, error.message) for leg, error in failures.items())
         return legs
 
-    def _embed(self, text: str) -> Vector:
-        if self._embedder is None:
-            raise EmbedderUnavailable(
-                self._missing.get("embedder", "No embedder is configured, so words alone decide.")
-            )
-        return self._embedder.embed_query(text)
+    def _passages(
+        self, query: SearchQuery, legs: Legs, chunk_ids: Sequence[str]
+    ) -> Mapping[str, Passage]:
+        """Passages of the generation that was searched; ids of another may mean other chunks."""
+        if not chunk_ids:
+            return {}
+        return self._store.passages(query.collection, chunk_ids, generation=legs.generation)
 
     def _rerank(
         self,
         query: SearchQuery,
+        legs: Legs,
         order: list[str],
         passages: dict[str, Passage],
         clock: _Clock,
@@ -202,7 +227,7 @@ class Searcher:
             return ()
         top = order[: self._rerank_top_n]
         with clock.stage("rerank_passages"):
-            passages.update(self._store.passages(query.collection, top) if top else {})
+            passages.update(self._passages(query, legs, top))
         with clock.stage("rerank"):
             left = self._seconds - (self._clock() - began)
             result = rerank(
@@ -215,7 +240,10 @@ class Searcher:
         clock.degraded.extend(result.degraded)
         return sorted(result.scores.items(), key=lambda item: (-item[1], item[0]))
 
-    def _hit(self, passage: Passage, query: Analysis | None, ranking: Ranking, more: int) -> Hit:
+    @staticmethod
+    def _hit(
+        passage: Passage, query: Analysis | None, analyzer: Analyzer, ranking: Ranking, more: int
+    ) -> Hit:
         chunk = passage.chunk
         scores = ranking.scores(chunk.id)
         return Hit(
@@ -231,8 +259,8 @@ class Searcher:
             score=[*scores.values()][-1],
             scores=scores,
             ranks=ranking.ranks(chunk.id),
-            highlights=highlight(chunk.text, query, self._analyzer) if query else (),
-            title_highlights=highlight(passage.title, query, self._analyzer) if query else (),
+            highlights=highlight(chunk.text, query, analyzer) if query else (),
+            title_highlights=highlight(passage.title, query, analyzer) if query else (),
             more=more,
         )
 
@@ -245,10 +273,13 @@ def visible(filter_: Filter | None, groups: frozenset[str] | None) -> Filter | N
     return All((allowed, filter_)) if filter_ else allowed
 
 
-def _mismatch(query: SearchQuery, stamped: Recipe, own: Recipe, leg: Leg) -> RecipeMismatch | None:
-    if leg == "vector" and not own.embedder:
-        return None  # there is no embedder here at all, which is said as such
-    return mismatch(query.collection, stamped, own, WORDS if leg == "bm25" else VECTORS)
+def _embed(query: SearchQuery, live: Live) -> Vector:
+    if live.embedder is None:
+        raise EmbedderUnavailable(
+            f"Collection {query.collection!r} was indexed without an embedder, so words alone decide; "
+            f"to search by meaning: scripts/rebuild --collection {query.collection}"
+        )
+    return live.embedder.embed_query(query.query)
 
 
 def _named(legs: Legs) -> list[tuple[Leg, contract.Leg]]:

@@ -6,12 +6,15 @@ a recipe derived from them. An acknowledged write survives ``kill -9``.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from server.documents import Document, IndexedChunk, Passage, StoredDocument, Vector
 from server.errors import TanyuanError
 from server.recipes import Recipe
+from server.stores.audit import Audits
 from server.stores.filters import Filter
+from server.stores.generations import Generation, Generations
+from server.stores.notes import Notes
 
 MAX_DEPTH = 10_000  # the deepest hit that can be reached (Elasticsearch's index.max_result_window)
 
@@ -90,6 +93,8 @@ class LegsRequest:
     ``vector``: float32 (dimensions,) of length 1 for the kNN retriever, None to leave it out.
     ``k``: hits wanted from each. ``seconds``: how long the caller waits for a store that is remote
     (None: as long as the store's own time-out); past it search raises StoreTimeout.
+    ``generation``: whose recipe made terms and vector, or None for whichever is live. Where another is
+    live by now, search raises GenerationChanged instead of mixing two recipes.
     """
 
     text: tuple[TextClause, ...] | None = None
@@ -97,6 +102,7 @@ class LegsRequest:
     filter: Filter | None = None
     k: int = 100
     seconds: float | None = None
+    generation: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,20 +120,38 @@ class Leg:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Legs:
-    """The lists asked for; ``errors`` holds, by "bm25" or "vector", why one is missing."""
+    """The lists asked for; ``errors`` holds, by "bm25" or "vector", why one is missing.
 
+    ``generation``: whose chunks were searched.
+    """
+
+    generation: str = ""
     bm25: Leg | None = None
     vector: Leg | None = None
     errors: Mapping[str, TanyuanError] = field(default_factory=dict)
 
 
 class Store(Protocol):
-    """Thread-safe. Every method may raise StoreUnavailable or StoreTimeout."""
+    """Thread-safe. Every method may raise StoreUnavailable or StoreTimeout.
+
+    ``follow_seconds``: how long it may take until this process sees a promotion that another made.
+    """
 
     kind: str
+    follow_seconds: float
+    generations: Generations
+    notes: Notes
+    audits: Audits
 
-    def create_collection(self, name: str, *, recipe: Recipe, description: str = "") -> Collection:
-        """Create an empty collection whose generation is stamped with ``recipe``.
+    def create_collection(
+        self,
+        name: str,
+        *,
+        recipe: Recipe,
+        description: str = "",
+        notes: Mapping[str, Mapping[str, Any]] | None = None,
+    ) -> Collection:
+        """Create an empty collection whose generation is stamped with ``recipe``, with these notes.
 
         Raises CollectionExists.
         """
@@ -141,10 +165,9 @@ class Store(Protocol):
     def collection(self, name: str) -> Collection:
         """Raises CollectionNotFound."""
 
-    def recipe(self, name: str) -> Recipe:
-        """The live generation's recipe; cheap enough to ask at every query.
-
-        Raises CollectionNotFound.
+    def live(self, name: str, *, fresh: bool = False) -> Generation:
+        """The live generation; cheap enough to ask at every query, since it may be ``follow_seconds``
+        old unless ``fresh``. Raises CollectionNotFound.
         """
 
     def delete_collection(self, name: str) -> int:
@@ -154,13 +177,21 @@ class Store(Protocol):
         """State by id, of those that are there. Sees every acknowledged write at once."""
 
     def write(
-        self, collection: str, writes: Sequence[Write], *, refresh: bool = False
+        self,
+        collection: str,
+        writes: Sequence[Write],
+        *,
+        key: str | None = None,
+        refresh: bool = False,
     ) -> list[Written | TanyuanError]:
         """Put documents, replacing older ones with all their chunks; one result a write, in order.
 
         A failure of one does not stop the others: it is returned (RevisionConflict, InvalidInput,
         StoreFull …), never swallowed. Returned successes are durable, and with ``refresh`` search
         sees them. The same id twice in one call: the later wins, each has its result.
+        ``key``: that of the generation that the chunks were made for, or None for whichever is live.
+        Where another is live by now, or a fence stands, the result is GenerationChanged: the document
+        has to be derived again by the live recipe and written with what that error says.
         Raises CollectionNotFound; InvalidInput for a vector of a wrong shape, for one that is not
         finite, or for unknown text fields.
         """
@@ -174,6 +205,7 @@ class Store(Protocol):
         refresh: bool = False,
     ) -> Deleted:
         """Remove a document and all its chunks, keeping a tombstone so that revisions go on rising.
+        Waits while a fence stands.
 
         Raises DocumentNotFound, RevisionConflict, CollectionNotFound.
         """
@@ -187,8 +219,11 @@ class Store(Protocol):
     def search(self, collection: str, request: LegsRequest) -> Legs:
         """Both lists, in one round trip where the store is remote. Raises CollectionNotFound."""
 
-    def passages(self, collection: str, chunk_ids: Sequence[str]) -> dict[str, Passage]:
-        """Passages by chunk id, of those that are there."""
+    def passages(
+        self, collection: str, chunk_ids: Sequence[str], *, generation: str | None = None
+    ) -> dict[str, Passage]:
+        """Passages by chunk id, of those that are there; of ``generation``, as a search told it, or
+        of the live one. Raises GenerationChanged when that generation is gone."""
 
     def refresh(self, collection: str) -> None:
         """Make every acknowledged write visible to search."""

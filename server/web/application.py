@@ -9,7 +9,18 @@ from flask import Flask, Response, g, request
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import BaseConverter
 
-from server.web import access, answers, collections, docs, documents, health, openapi, search
+from server.web import (
+    access,
+    answers,
+    collections,
+    docs,
+    documents,
+    health,
+    openapi,
+    rebuilds,
+    search,
+    vocabulary,
+)
 from server.web.access import Caller
 from server.web.logs import accept_request_id, request_id
 from server.web.operations import Context, Operation
@@ -23,6 +34,8 @@ OPERATIONS: tuple[Operation, ...] = (
     *answers.OPERATIONS,
     *documents.OPERATIONS,
     *collections.OPERATIONS,
+    *rebuilds.OPERATIONS,
+    *vocabulary.OPERATIONS,
     *health.OPERATIONS,
 )
 

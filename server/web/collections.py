@@ -69,7 +69,10 @@ def get_collection(context: Context, collection: CollectionName) -> Reply:
 )
 def delete_collection(context: Context, collection: CollectionName) -> Reply:
     """Delete a collection with all its documents. Only for admins; there is no way back."""
-    documents = context.services.store.delete_collection(collection)
+    services = context.services
+    documents = services.store.delete_collection(collection)
+    if services.query_log is not None:
+        services.query_log.forget(collection)
     return Reply(CollectionDeleted(name=collection, documents=documents))
 
 

@@ -223,7 +223,7 @@ def batches(
 def _ensure(services: Services, collection: str) -> None:
     """The collection must be there; the default one is made when it is first written to."""
     try:
-        services.store.recipe(collection)
+        services.store.live(collection)
     except CollectionNotFound:
         if collection != DEFAULT_COLLECTION:
             raise CollectionNotFound(

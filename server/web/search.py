@@ -63,7 +63,11 @@ OPERATIONS: tuple[Operation, ...] = (search_by_link, search)
 
 def _search(context: Context, query: SearchQuery) -> Reply:
     _log.debug("search %r", query.query)
-    return Reply(context.services.searcher.search(query, groups=context.caller.groups))
+    services = context.services
+    found = services.searcher.search(query, groups=context.caller.groups)
+    if services.query_log is not None and query.offset == 0:
+        services.query_log.note(query.collection, query.query, found.total)
+    return Reply(found)
 
 
 def _fusion(given: FusionOptions | str | None) -> Fusion | None:

@@ -5,9 +5,13 @@ from dataclasses import dataclass
 
 from server.answering.answerer import Answerer
 from server.ingest.indexer import Indexer
+from server.lifecycle.dictionary import DictionaryChanges
+from server.lifecycle.rebuild import Rebuilder
+from server.retrieval.query_log import QueryLog
 from server.retrieval.searcher import Searcher
 from server.settings import Settings
 from server.stores.contract import Store
+from server.vocabulary import Vocabulary
 from server.web.keys import Keys
 
 
@@ -33,6 +37,16 @@ class Services:
     indexer: Indexer
     searcher: Searcher
     answerer: Answerer
+    rebuilder: Rebuilder
+    vocabulary: Vocabulary
+    dictionaries: DictionaryChanges
     keys: Keys
+    query_log: QueryLog | None
     choices: tuple[tuple[str, str, str], ...]
     components: Callable[[], Mapping[str, Component]]
+
+    def close(self) -> None:
+        """Write what waits, and release files and connections."""
+        if self.query_log is not None:
+            self.query_log.close()
+        self.store.close()

@@ -167,7 +167,7 @@ class _Server(BaseApplication):  # type: ignore[misc]
 
     def _stopped(self, _: Arbiter, worker: ThreadWorker) -> None:
         if worker.booted:
-            worker.wsgi.extensions["tanyuan"].store.close()
+            worker.wsgi.extensions["tanyuan"].close()
 
     def run(self) -> None:
         _Arbiter(self).run()

@@ -12,11 +12,11 @@ from server.errors import (
     GeneratorUnavailable,
     InvalidInput,
 )
-from server.ingest.chunker import Chunker
 from server.ingest.indexer import Indexer
 from server.models.contract import Generated, Message
 from server.retrieval.searcher import Searcher
 from server.stores.embedded.store import EmbeddedStore
+from tests.fakes import live_collections
 
 DOCUMENTS = [
     Document.create(id="travel", title="差旅标准", text="一类城市住宿每晚上限六百元。"),
@@ -61,12 +61,11 @@ def analyzer():
 @pytest.fixture(scope="module")
 def searcher(analyzer, tmp_path_factory):
     store = EmbeddedStore(tmp_path_factory.mktemp("store"))
-    indexer = Indexer(store, analyzer, None, Chunker(len))
+    live = live_collections(store, analyzer)
+    indexer = Indexer(store, live)
     indexer.ensure_collection("default")
     indexer.put("default", DOCUMENTS, refresh=True)
-    yield Searcher(
-        store=store, analyzer=analyzer, embedder=None, reranker=None, recipe=indexer.recipe
-    )
+    yield Searcher(store=store, live=live, reranker=None)
     store.close()
 
 

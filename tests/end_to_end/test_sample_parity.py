@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 
 from server.analysis.analyzer import JiebaAnalyzer
 from server.documents import Vector, passage_text
-from server.ingest.indexer import Indexer
 from server.models.e5 import E5Embedder
 from server.retrieval.query import Profile, text_clauses
 from server.stores.contract import LegsRequest, Store
 from server.stores.elasticsearch.store import ElasticsearchStore
 from server.stores.embedded.store import EmbeddedStore
+from tests.fakes import make_indexer
 from tests.product import SAMPLE
 from tests.services.elasticsearch import targets
 
@@ -48,23 +48,16 @@ class Remembered:
 
 
 def passages_with_vectors(store: Store) -> dict[str, Vector]:
-    """What a store holds: passages, as an embedder reads them, with their vectors.
-
-    A vector's cosines with the axes are its components.
-    """
-    recipe, size = store.recipe(COLLECTION), store.collection(COLLECTION).chunks
+    """What a store holds: passages, as an embedder reads them, with their vectors."""
     vectors: dict[str, Vector] = {}
-    for number, axis in enumerate(np.eye(recipe.dimensions, dtype=np.float32)):
-        leg = store.search(COLLECTION, LegsRequest(vector=axis, k=size)).vector
-        assert leg is not None
-        for chunk_id, component in leg.hits:
-            vectors.setdefault(chunk_id, np.zeros_like(axis))[number] = component
-    found = store.passages(COLLECTION, [*vectors])
-    assert len(found) == size
-    return {
-        passage_text(passage.title, passage.chunk.headings, passage.chunk.text): vectors[chunk_id]
-        for chunk_id, passage in found.items()
-    }
+    generation = store.live(COLLECTION).id
+    for stored in store.documents(COLLECTION):
+        document = stored.document
+        for each in store.generations.chunks(COLLECTION, generation, [document.id])[document.id]:
+            text = passage_text(document.title, each.chunk.headings, each.chunk.text)
+            assert each.vector is not None
+            vectors[text] = each.vector
+    return vectors
 
 
 @pytest.fixture
@@ -76,8 +69,8 @@ def stores(
     embedded = EmbeddedStore(copy_of_sample() / "store")
     remote = ElasticsearchStore(elasticsearch(targets()[0]), prefix=prefix)
     embedder = Remembered(E5Embedder(), passages_with_vectors(embedded))
-    indexer = Indexer(remote, JiebaAnalyzer(), embedder)
-    assert indexer.recipe == embedded.recipe(COLLECTION)
+    indexer = make_indexer(remote, JiebaAnalyzer(), embedder)
+    assert indexer.recipe == embedded.live(COLLECTION).recipe
     indexer.ensure_collection(COLLECTION)
     documents = [stored.document for stored in embedded.documents(COLLECTION)]
     results = indexer.put(COLLECTION, documents, refresh=True)

@@ -11,7 +11,7 @@ from server.ingest.importer import Report, import_files
 from server.ingest.indexer import Indexer
 from server.ingest.loaders.files import find_files
 from server.stores.embedded.store import EmbeddedStore
-from tests.fakes import FakeEmbedder
+from tests.fakes import FakeEmbedder, make_indexer
 
 C = "files"
 ANALYZER = JiebaAnalyzer()
@@ -31,7 +31,7 @@ def embedder() -> FakeEmbedder:
 
 @pytest.fixture
 def indexer(store: EmbeddedStore, embedder: FakeEmbedder) -> Indexer:
-    indexer = Indexer(store, ANALYZER, embedder)
+    indexer = make_indexer(store, ANALYZER, embedder)
     indexer.ensure_collection(C)
     return indexer
 
@@ -129,7 +129,7 @@ def test_a_store_that_is_gone_ends_the_import(
 
 
 def test_another_recipe_is_refused(store: EmbeddedStore, indexer: Indexer, folder: Path) -> None:
-    other = Indexer(store, ANALYZER, FakeEmbedder(version="2"))
+    other = make_indexer(store, ANALYZER, FakeEmbedder(version="2"))
     with pytest.raises(RecipeMismatch):
         run(other, folder)
     assert store.collection(C).documents == 0

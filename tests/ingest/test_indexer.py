@@ -24,7 +24,7 @@ from server.ingest.derivation import BATCH, MAX_FAILURES, Deriver
 from server.ingest.indexer import Indexer, Put
 from server.stores.contract import LegsRequest, Store, TextClause
 from server.stores.embedded.store import EmbeddedStore
-from tests.fakes import FakeEmbedder, count_tokens
+from tests.fakes import FakeEmbedder, count_tokens, make_indexer
 
 ANALYZER = JiebaAnalyzer()
 C = "handbook"
@@ -44,7 +44,7 @@ def embedder() -> FakeEmbedder:
 
 @pytest.fixture
 def indexer(store: Store, embedder: FakeEmbedder) -> Indexer:
-    indexer = Indexer(store, ANALYZER, embedder, Chunker(embedder.count_tokens, 64))
+    indexer = make_indexer(store, ANALYZER, embedder, Chunker(embedder.count_tokens, 64))
     indexer.ensure_collection(C, "The handbook")
     return indexer
 
@@ -71,7 +71,7 @@ def found(store: Store, text: str) -> list[str]:
 
 
 def test_the_collection_is_stamped_with_the_recipe(store: Store, indexer: Indexer) -> None:
-    assert store.recipe(C) == indexer.recipe
+    assert store.live(C).recipe == indexer.recipe
     assert indexer.recipe.embedder == "fake:1"
     assert indexer.recipe.dimensions == 16
     assert indexer.recipe.analyzer == ANALYZER.fingerprint
@@ -129,7 +129,7 @@ def test_a_document_without_text_is_found_by_its_title(store: Store, indexer: In
 
 
 def test_without_an_embedder_there_are_no_vectors(store: Store) -> None:
-    indexer = Indexer(store, ANALYZER, None)
+    indexer = make_indexer(store, ANALYZER, None)
     indexer.ensure_collection(C)
     assert (indexer.recipe.embedder, indexer.recipe.dimensions) == ("", 0)
     assert statuses(indexer.put(C, [document()], refresh=True)) == ["created"]
@@ -140,8 +140,8 @@ def test_another_recipe_is_refused_before_anything_is_written(
     store: Store, indexer: Indexer
 ) -> None:
     indexer.put(C, [document()])
-    other = Indexer(store, ANALYZER, FakeEmbedder(version="2"), Chunker(count_tokens, 64))
-    with pytest.raises(RecipeMismatch, match=r"'fake:1', here 'fake:2'.*scripts/index_documents"):
+    other = make_indexer(store, ANALYZER, FakeEmbedder(version="2"), Chunker(count_tokens, 64))
+    with pytest.raises(RecipeMismatch, match=r"'fake:1', here 'fake:2'.*scripts/rebuild"):
         other.put(C, [document("b")])
     with pytest.raises(DocumentNotFound):
         store.document(C, "b")
@@ -205,7 +205,7 @@ def test_wrong_vectors_are_never_stored(store: Store, wrong: str) -> None:
                 vectors if wrong == "nan" else vectors[:, 1:] if wrong == "short" else vectors[1:]
             )
 
-    indexer = Indexer(store, ANALYZER, Broken())
+    indexer = make_indexer(store, ANALYZER, Broken())
     indexer.ensure_collection(C)
     assert statuses(indexer.put(C, [document()])) == ["embedder_unavailable"]
     assert store.states(C, ["a"]) == {}
@@ -218,7 +218,7 @@ def test_a_tokenizer_that_is_gone_fails_the_document(store: Store) -> None:
                 raise EmbedderUnavailable("The tokenizer can't be had.")
             return super().count_tokens(text)
 
-    indexer = Indexer(store, ANALYZER, Lost())
+    indexer = make_indexer(store, ANALYZER, Lost())
     indexer.ensure_collection(C)
     results = indexer.put(C, [document("a", "毒"), document("b"), document("c", "毒")])
     assert statuses(results) == ["embedder_unavailable", "created", "embedder_unavailable"]
@@ -269,7 +269,7 @@ def test_the_rest_of_a_call_ends_with_the_store(tmp_path: Path) -> None:
             return super().embed_documents(texts)
 
     embedder = Closing()
-    indexer = Indexer(store, ANALYZER, embedder)
+    indexer = make_indexer(store, ANALYZER, embedder)
     indexer.ensure_collection(C)
     results = indexer.put(C, [document(str(n), f"第{n}条") for n in range(3 * BATCH)], refresh=True)
     assert statuses(results[:BATCH]) == ["created"] * BATCH
@@ -281,10 +281,10 @@ def test_a_rebuild_in_mid_put_is_noticed(store: Store) -> None:
     class Rebuilding(FakeEmbedder):
         def embed_documents(self, texts):  # type: ignore[no-untyped-def]
             store.delete_collection(C)
-            Indexer(store, ANALYZER, FakeEmbedder(version="2")).ensure_collection(C)
+            make_indexer(store, ANALYZER, FakeEmbedder(version="2")).ensure_collection(C)
             return super().embed_documents(texts)
 
-    indexer = Indexer(store, ANALYZER, Rebuilding())
+    indexer = make_indexer(store, ANALYZER, Rebuilding())
     indexer.ensure_collection(C)
     assert statuses(indexer.put(C, [document()])) == ["recipe_mismatch"]
     assert store.collection(C).documents == 0
@@ -300,7 +300,7 @@ def test_nobody_waits_while_another_embeds(store: Store) -> None:
                 assert go_on.wait(30)
             return super().embed_documents(texts)
 
-    indexer = Indexer(store, ANALYZER, Slow())
+    indexer = make_indexer(store, ANALYZER, Slow())
     indexer.ensure_collection(C)
     slow: list[Put | TanyuanError] = []
     thread = threading.Thread(target=lambda: slow.extend(indexer.put(C, [document("slow", "慢")])))

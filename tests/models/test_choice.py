@@ -66,20 +66,6 @@ def test_auto_takes_weights_that_were_fetched(models_folder: Path, tmp_path: Pat
     assert 0 <= reranker.adapter.score("差旅", ["报销"])[0] <= 1
 
 
-def test_auto_stays_with_e5_where_the_collections_have_it(
-    models_folder: Path, tmp_path: Path
-) -> None:
-    settings = Settings(data=tmp_path, models=str(models_folder))
-    only_e5 = frozenset({"e5:1234:query+passage:mean"})
-    stays = choose_embedder(settings, in_use=only_e5)
-    assert stays.name == "e5"
-    assert f"TANYUAN_EMBEDDER to bge:{EMBEDDERS[0]}" in stays.reason
-    for in_use in (frozenset({"bge:x"}), frozenset({"bge:x", "e5:y"})):
-        assert choose_embedder(settings, in_use=in_use).name == f"bge:{EMBEDDERS[0]}"
-    named = Settings(data=tmp_path, models=str(models_folder), embedder=f"bge:{EMBEDDERS[0]}")
-    assert choose_embedder(named, in_use=only_e5).name == f"bge:{EMBEDDERS[0]}"
-
-
 def test_what_is_fetched_by_default_is_what_auto_takes_first() -> None:
     assert (EMBEDDERS[0], RERANKERS[0]) == DEFAULT_MODELS
 

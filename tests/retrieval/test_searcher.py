@@ -1,10 +1,9 @@
 """The pipeline on the real analyzer and the real embedded store."""
 
-from dataclasses import replace
-
 import pytest
 
 from server.analysis.analyzer import JiebaAnalyzer
+from server.analysis.dictionary import UserDictionary
 from server.documents import Document
 from server.errors import (
     CollectionNotFound,
@@ -15,15 +14,15 @@ from server.errors import (
     RerankerUnavailable,
 )
 from server.ingest.chunker import Chunker
-from server.ingest.indexer import Indexer
 from server.retrieval.fusion import Fusion
 from server.retrieval.query import SearchQuery
 from server.retrieval.searcher import Searcher
 from server.stores.embedded.store import EmbeddedStore
 from server.stores.filters import Terms
-from tests.fakes import FakeEmbedder
+from tests.fakes import FakeEmbedder, count_tokens, live_collections, make_indexer
 
 EVERYONE = None
+CHUNKER = Chunker(count_tokens, 128)
 DOCUMENTS = [
     Document.create(
         id="travel",
@@ -85,7 +84,7 @@ def store(tmp_path):
 
 @pytest.fixture
 def indexer(store, analyzer, embedder):
-    indexer = Indexer(store, analyzer, embedder, Chunker(embedder.count_tokens, 128))
+    indexer = make_indexer(store, analyzer, embedder, CHUNKER)
     indexer.ensure_collection("default")
     indexer.put("default", DOCUMENTS, refresh=True)
     return indexer
@@ -96,10 +95,8 @@ def make_searcher(store, analyzer, embedder, indexer):
     def make(**changes):
         parts = {
             "store": store,
-            "analyzer": analyzer,
-            "embedder": embedder,
+            "live": live_collections(store, analyzer, embedder, CHUNKER),
             "reranker": None,
-            "recipe": indexer.recipe,
         }
         return Searcher(**{**parts, **changes})
 
@@ -189,33 +186,52 @@ def test_without_the_embedder_words_still_find(make_searcher, embedder):
         search(make_searcher(), "住宿上限", mode="vector")
 
 
-def test_no_embedder_at_all_says_why(make_searcher, indexer):
-    searcher = make_searcher(
-        embedder=None,
-        recipe=replace(indexer.recipe, embedder="", dimensions=0),
-        missing={"embedder": "TANYUAN_EMBEDDER is none"},
-    )
+def test_no_embedder_at_all_says_why(make_searcher, store, analyzer):
+    searcher = make_searcher(live=live_collections(store, analyzer, None, CHUNKER))
 
-    assert search(searcher, "住宿", rerank=False).degraded[0].reason == "TANYUAN_EMBEDDER is none"
+    found = search(searcher, "住宿", rerank=False)
+
+    assert found.degraded[0].reason == "No embedder is configured, so words alone decide."
 
 
-def test_another_embedder_than_the_recipe_s_is_refused_for_its_leg_only(make_searcher, indexer):
-    searcher = make_searcher(recipe=replace(indexer.recipe, embedder="other:1"))
+def test_another_embedder_than_the_recipe_s_is_refused_for_its_leg_only(
+    make_searcher, store, analyzer
+):
+    other = FakeEmbedder(version="2")
+    searcher = make_searcher(live=live_collections(store, analyzer, other, CHUNKER))
 
     found = search(searcher, "住宿上限", rerank=False)
 
     assert ids(found)[0] == "travel"
-    assert "scripts/index_documents" in found.degraded[0].reason
-    with pytest.raises(RecipeMismatch, match="other:1"):
+    assert "scripts/rebuild --collection default" in found.degraded[0].reason
+    with pytest.raises(RecipeMismatch, match=r"'fake:1', here 'fake:2'.*TANYUAN_EMBEDDER=fake"):
         search(searcher, "住宿上限", mode="vector")
+    assert other.calls == []
 
 
-def test_another_dictionary_than_the_recipe_s_is_refused_for_words(make_searcher, indexer):
-    searcher = make_searcher(recipe=replace(indexer.recipe, analyzer="other"))
+def test_an_embedder_that_no_setting_pins_is_found_by_the_recipe(
+    make_searcher, store, analyzer, embedder
+):
+    live = live_collections(
+        store, analyzer, FakeEmbedder(version="2"), CHUNKER, others=[embedder], pinned=()
+    )
 
-    with pytest.raises(RecipeMismatch):
-        search(searcher, "住宿上限", mode="bm25")
-    assert search(searcher, "住宿上限", rerank=False).degraded[0].stage == "bm25"
+    found = search(make_searcher(live=live), "住宿上限", mode="vector", rerank=False)
+
+    assert found.hits
+    assert not found.degraded
+
+
+def test_a_dictionary_that_is_nowhere_is_refused_for_words(
+    make_searcher, store, analyzer, embedder
+):
+    own = JiebaAnalyzer(UserDictionary.parse(["产研中心"]))
+    make_indexer(store, own, embedder, CHUNKER).ensure_collection("own")
+    searcher = make_searcher()
+
+    with pytest.raises(RecipeMismatch, match="dictionary:"):
+        search(searcher, "住宿上限", collection="own", mode="bm25")
+    assert search(searcher, "住宿", collection="own", rerank=False).degraded[0].stage == "bm25"
 
 
 @pytest.mark.parametrize("mode", ["hybrid", "bm25", "vector"])

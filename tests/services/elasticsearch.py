@@ -12,12 +12,13 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 import time
 import zipfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -152,6 +153,11 @@ class Node:
 
     def start(self, *, timeout: float = 120) -> None:
         """Start and wait until it serves. Raises ServerFailed."""
+        self.launch()
+        self.wait(timeout=timeout)
+
+    def launch(self) -> None:
+        """Start, without waiting; ``wait`` has to follow."""
         config = self.folder / "config"
         config.mkdir(parents=True, exist_ok=True)
         (self.folder / "tmp").mkdir(exist_ok=True)
@@ -176,6 +182,9 @@ class Node:
             self.process = subprocess.Popen(
                 self._command(config), stdin=subprocess.PIPE, stdout=log, stderr=subprocess.STDOUT
             )
+
+    def wait(self, *, timeout: float = 120) -> None:
+        """Until it serves. Raises ServerFailed."""
         try:
             self._wait(time.monotonic() + timeout)
         except BaseException:
@@ -279,6 +288,50 @@ def own_node(
         node.kill() if folder is None else node.stop()
         if folder is None:
             shutil.rmtree(work, ignore_errors=True)
+
+
+@contextmanager
+def own_cluster(
+    version: str = VERSIONS[0], *, nodes: int = 3, heap_mb: int = 384
+) -> Iterator[list[Node]]:
+    """Started nodes of one cluster, for tests that kill some of them. They end with this process."""
+    home = provision(cache_folder(), version)
+    work = Path(tempfile.mkdtemp(prefix="tanyuan-es-", dir=_work_place()))
+    # Each node has to know the others' ports before any of them runs.
+    with ExitStack() as reserved:
+        sockets = [reserved.enter_context(socket.socket()) for _ in range(nodes)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        ports = [each.getsockname()[1] for each in sockets]
+    names = [f"node-{number}" for number in range(nodes)]
+    cluster = [
+        Node(
+            version=version,
+            home=home,
+            folder=work / name,
+            heap_mb=heap_mb,
+            settings={
+                "cluster.name": f"tests-{os.getpid()}-{work.name}",
+                "node.name": name,
+                "discovery.type": "multi-node",
+                "discovery.seed_hosts": ",".join(f"127.0.0.1:{port}" for port in ports),
+                "cluster.initial_master_nodes": ",".join(names),
+                "transport.port": str(port),
+                "path.repo": str(work / "snapshots"),
+            },
+        )
+        for name, port in zip(names, ports, strict=True)
+    ]
+    try:
+        for node in cluster:
+            node.launch()
+        for node in cluster:
+            node.wait()
+        yield cluster
+    finally:
+        for node in cluster:
+            node.kill()
+        shutil.rmtree(work, ignore_errors=True)
 
 
 def _work_place() -> Path | None:

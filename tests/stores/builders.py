@@ -9,10 +9,14 @@ import numpy as np
 from server.documents import Chunk, Document, IndexedChunk, Vector
 from server.recipes import Recipe
 from server.stores.contract import LegsRequest, Store, TextClause, Write
+from server.stores.generations import Derivation, Pending
 
 DIMENSIONS = 8
 RECIPE = Recipe(embedder="test", dimensions=DIMENSIONS, analyzer="test-1", chunker="test-1")
 LEXICAL_RECIPE = Recipe(embedder="", dimensions=0, analyzer="test-1", chunker="test-1")
+NEXT_RECIPE = Recipe(
+    embedder="next", dimensions=4, analyzer="next-1", chunker="test-1", model="next:small"
+)
 
 
 def unit(*components: float) -> Vector:
@@ -22,10 +26,11 @@ def unit(*components: float) -> Vector:
     return vector / np.linalg.norm(vector)
 
 
-def vector_of(text: str) -> Vector:
+def vector_of(text: str, dimensions: int = DIMENSIONS) -> Vector:
     """A direction that depends on the text alone."""
     generator = np.random.default_rng(zlib.crc32(text.encode()))
-    return unit(*generator.standard_normal(DIMENSIONS))
+    vector = generator.standard_normal(dimensions).astype(np.float32)
+    return vector / np.linalg.norm(vector)
 
 
 def bigrams_of(word: str) -> list[str]:
@@ -81,6 +86,40 @@ def write(
         metadata=metadata,
     )
     return Write(document=document, chunks=tuple(chunks), if_revision=if_revision)
+
+
+def derived(document: Document, recipe: Recipe) -> tuple[IndexedChunk, ...]:
+    """What a recipe makes of a document: a chunk a line, each with the analyzer's name as one word
+    more, so that a search for that word finds all that the recipe made."""
+    chunks, start = [], 0
+    for position, text in enumerate(document.text.split("\n") if document.text else ()):
+        terms = terms_of(text, document.title)
+        chunks.append(
+            IndexedChunk(
+                chunk=Chunk(
+                    document_id=document.id,
+                    position=position,
+                    text=text,
+                    start=start,
+                    end=start + len(text),
+                ),
+                terms={**terms, "words": (*terms["words"], recipe.analyzer)},
+                vector=vector_of(text, recipe.dimensions) if recipe.dimensions else None,
+            )
+        )
+        start += len(text) + 1
+    return tuple(chunks)
+
+
+def derivation(pending: Pending, recipe: Recipe) -> Derivation:
+    """What a recipe makes of a document that is pending."""
+    document = pending.document
+    return Derivation(
+        document_id=pending.document_id,
+        revision=pending.revision,
+        document=document,
+        chunks=() if document is None else derived(document, recipe),
+    )
 
 
 def words(*terms: str, weight: float = 1.0, field: str = "words") -> tuple[TextClause, ...]:

@@ -92,14 +92,14 @@ class CollectionContract(StoreContract):
         assert (made.documents, made.chunks) == (0, 0)
         assert made.generation
         assert store.collection(name) == made
-        assert store.recipe(name) == RECIPE
+        assert store.live(name).recipe == RECIPE
         assert made in store.collections()
         store.delete_collection(name)
 
     def test_a_name_is_taken_once(self, store: Store, collection: str) -> None:
         with pytest.raises(CollectionExists):
             store.create_collection(collection, recipe=LEXICAL_RECIPE)
-        assert store.recipe(collection) == RECIPE
+        assert store.live(collection).recipe == RECIPE
 
     def test_collections_come_by_name(self, store: Store) -> None:
         base = unique_name()
@@ -146,7 +146,7 @@ class CollectionContract(StoreContract):
         with pytest.raises(CollectionNotFound):
             store.collection(collection)
         store.create_collection(collection, recipe=LEXICAL_RECIPE)
-        assert store.recipe(collection) == LEXICAL_RECIPE
+        assert store.live(collection).recipe == LEXICAL_RECIPE
         assert store.collection(collection).documents == 0
         assert bm25_ids(store, collection, "red") == []
         assert store.states(collection, ["a"]) == {}
@@ -155,7 +155,7 @@ class CollectionContract(StoreContract):
         name = unique_name()
         calls = [
             lambda: store.collection(name),
-            lambda: store.recipe(name),
+            lambda: store.live(name),
             lambda: store.describe(name, "x"),
             lambda: store.delete_collection(name),
             lambda: store.states(name, ["a"]),

@@ -8,7 +8,7 @@ import pytest
 from server.stores.contract import LegsRequest
 from server.stores.elasticsearch.store import ElasticsearchStore
 from tests.services.elasticsearch import targets
-from tests.stores import contract
+from tests.stores import audit_contract, contract, generation_contract, note_contract
 from tests.stores.builders import RECIPE, vector_of, words, write
 
 
@@ -87,4 +87,36 @@ class TestIdentifiers(contract.IdentifierContract):
 
 
 class TestConcurrency(contract.ConcurrencyContract):
+    pass
+
+
+class TestGenerations(generation_contract.GenerationContract):
+    pass
+
+
+class TestPending(generation_contract.PendingContract):
+    pass
+
+
+class TestFences(generation_contract.FenceContract):
+    pass
+
+
+class TestLiveDerivation(generation_contract.LiveDerivationContract):
+    pass
+
+
+class TestContaining(generation_contract.ContainingContract):
+    pass
+
+
+class TestLoad(generation_contract.LoadContract):
+    pass
+
+
+class TestNotes(note_contract.NoteContract):
+    pass
+
+
+class TestAudits(audit_contract.AuditContract):
     pass

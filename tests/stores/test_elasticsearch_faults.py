@@ -1,5 +1,6 @@
 """The Elasticsearch store when the server, the network or another writer gets in between."""
 
+import socket
 import threading
 import time
 import traceback
@@ -294,6 +295,20 @@ class TestRefusals:
         proxy.use(passing)
 
 
+def test_an_address_that_nobody_answers_at_is_passed_over(
+    elasticsearch: Callable[[str], str], prefix: str, collection: str
+) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))  # and not listening
+        dead = f"http://127.0.0.1:{unused.getsockname()[1]}"
+        store = ElasticsearchStore(f"{dead},{elasticsearch(targets()[0])}", prefix=prefix)
+        for number in range(20):
+            [result] = store.write(collection, [write("a", f"red w{number}")], refresh=True)
+            assert isinstance(result, Written)
+            assert bm25_ids(store, collection, f"w{number}") == ["a:0"]
+        store.close()
+
+
 class TestCollectionsAtOnce:
     def test_one_of_many_creators_wins(self, store: ElasticsearchStore) -> None:
         name = f"c{uuid.uuid4().hex[:12]}"
@@ -445,7 +460,7 @@ class TestNode:
     def test_a_search_s_own_deadline_is_kept(self, node: Node) -> None:
         store = ElasticsearchStore(node.url)
         store.create_collection("late", recipe=RECIPE)
-        store.recipe("late")
+        store.live("late")
         node.pause()
         try:
             started = time.monotonic()

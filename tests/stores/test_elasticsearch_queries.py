@@ -39,7 +39,7 @@ class TestMappings:
 
     def test_the_recipe_is_stamped_and_sets_the_dimensions(self) -> None:
         made = chunks_mapping(RECIPE)
-        assert made["_meta"] == {"recipe": RECIPE.as_json()}
+        assert made["_meta"] == {"recipes": {"1": RECIPE.as_json()}}
         assert made["properties"]["vector"]["dims"] == RECIPE.dimensions
         assert made["properties"]["vector"]["index_options"]["type"] == "int8_hnsw"
         assert "vector" not in chunks_mapping(LEXICAL_RECIPE)["properties"]

@@ -8,7 +8,7 @@ from server.errors import InvalidInput
 from server.stores.contract import LegsRequest, TextClause
 from server.stores.embedded.store import EmbeddedStore
 from server.stores.filters import Range, Terms
-from tests.stores import contract
+from tests.stores import audit_contract, contract, generation_contract, note_contract
 from tests.stores.builders import bm25_ids, words, write
 
 
@@ -69,4 +69,36 @@ class TestIdentifiers(contract.IdentifierContract):
 
 
 class TestConcurrency(contract.ConcurrencyContract):
+    pass
+
+
+class TestGenerations(generation_contract.GenerationContract):
+    pass
+
+
+class TestPending(generation_contract.PendingContract):
+    pass
+
+
+class TestFences(generation_contract.FenceContract):
+    pass
+
+
+class TestLiveDerivation(generation_contract.LiveDerivationContract):
+    pass
+
+
+class TestContaining(generation_contract.ContainingContract):
+    CONTAINING_DOCUMENTS = 10_500  # past what one search can list
+
+
+class TestLoad(generation_contract.LoadContract):
+    LOAD_DOCUMENTS = 400
+
+
+class TestNotes(note_contract.NoteContract):
+    pass
+
+
+class TestAudits(audit_contract.AuditContract):
     pass

@@ -2,9 +2,7 @@
 
 import random
 import shutil
-import sqlite3
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,7 +12,7 @@ import pytest
 
 from server.errors import CollectionNotFound, StoreTimeout, StoreUnavailable
 from server.recipes import Recipe
-from server.stores.contract import LegsRequest, Write, Written
+from server.stores.contract import LegsRequest
 from server.stores.embedded.locks import WriteLock
 from server.stores.embedded.store import EmbeddedStore
 from server.stores.filters import Terms
@@ -27,8 +25,15 @@ from tests.stores.builders import (
     words,
     write,
 )
-
-ROOT = Path(__file__).parents[2]
+from tests.stores.embedded_folder import (
+    check_sound,
+    execute,
+    place,
+    process,
+    put,
+    query,
+    text_folder,
+)
 
 
 @pytest.fixture
@@ -52,40 +57,8 @@ def other(store: EmbeddedStore, folder: Path) -> Iterator[EmbeddedStore]:
     opened.close()
 
 
-def put(store: EmbeddedStore, *writes: Write) -> None:
-    for result in store.write("c", writes, refresh=True):
-        assert isinstance(result, Written), result
-
-
-def place(folder: Path, name: str = "c") -> Path:
-    [found] = (folder / "collections").glob(f"{name}.*")
-    return found
-
-
-def text_folder(folder: Path) -> Path:
-    [found] = place(folder).glob("generations/*/text-*")
-    return found
-
-
 def writer(folder: Path, *arguments: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "tests.stores.embedded_writer", str(folder), "c", *arguments],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-
-
-def check_sound(store: EmbeddedStore) -> None:
-    """Both indexes and the documents agree, chunk by chunk."""
-    documents = list(store.documents("c"))
-    expected = sorted(
-        f"{found.document.id}:{position}" for found in documents for position in range(found.chunks)
-    )
-    assert sorted(bm25_ids(store, "c", "red", k=10_000)) == expected
-    assert sorted(vector_ids(store, "c", unit(1), k=10_000)) == expected
-    counts = store.collection("c")
-    assert (counts.documents, counts.chunks) == (len(documents), len(expected))
+    return process("embedded_writer", folder, *arguments)
 
 
 class TestKilled:
@@ -95,15 +68,15 @@ class TestKilled:
         opened.close()
         acknowledged: dict[str, tuple[str, int]] = {}
         for round_number in range(5):
-            process = writer(folder, f"r{round_number}", "0")
-            assert process.stdout is not None
+            running = writer(folder, f"r{round_number}", "0")
+            assert running.stdout is not None
             wanted = random.Random(round_number).randrange(3, 20)
-            lines = [process.stdout.readline() for _ in range(wanted)]
+            lines = [running.stdout.readline() for _ in range(wanted)]
             time.sleep(random.Random(round_number).random() / 20)
-            process.kill()
-            lines += process.stdout.readlines()
-            process.stdout.close()
-            assert process.wait() == -9
+            running.kill()
+            lines += running.stdout.readlines()
+            running.stdout.close()
+            assert running.wait() == -9
             for line in lines:
                 if line.endswith("\n"):
                     document, mark, revision = line.split()
@@ -131,14 +104,14 @@ class TestKilled:
         """Killed between the database's commit and the text index's."""
         put(store, write("a", "red old"), write("b", "red"), write("c", "red"))
         before = shutil.copytree(text_folder(folder), folder / "before")
-        [sequence] = _query(folder, "SELECT text_sequence FROM generations")
+        [sequence] = query(folder, "SELECT text_sequence FROM generations")
         put(store, write("a", "red new", "red newer"), write("d", "red"))
         store.delete("c", "b")
         store.close()
         other.close()
         shutil.rmtree(text_folder(folder))
         shutil.copytree(before, place(folder) / "generations" / "000001" / "text-1")
-        _execute(folder, f"UPDATE generations SET text_sequence = {sequence}")
+        execute(folder, f"UPDATE generations SET text_sequence = {sequence}")
         opened = EmbeddedStore(folder)
         if first == "write":
             put(opened, write("e", "red"))
@@ -155,7 +128,7 @@ class TestKilled:
         put(store, write("a", "red"), write("b", "red"))
         put(store, write("a", "red again"))
         store.close()
-        _execute(folder, "UPDATE generations SET text_sequence = 0")
+        execute(folder, "UPDATE generations SET text_sequence = 0")
         opened = EmbeddedStore(folder)
         check_sound(opened)
         assert text_folder(folder).name == "text-1"
@@ -174,14 +147,14 @@ class TestSeveralProcesses:
     def test_each_sees_what_the_others_write(self, store: EmbeddedStore, folder: Path) -> None:
         put(store, write("own", "red"))
         assert bm25_ids(store, "c", "red") == ["own:0"]
-        process = writer(folder, "script", "3")
-        assert process.stdout is not None
+        running = writer(folder, "script", "3")
+        assert running.stdout is not None
         for _ in range(3):
-            document, mark, _ = process.stdout.readline().split()
+            document, mark, _ = running.stdout.readline().split()
             assert bm25_ids(store, "c", mark) == [f"{document}:0", f"{document}:1"]
             assert f"{document}:1" in vector_ids(store, "c", unit(1))
-        assert process.wait() == 0
-        process.stdout.close()
+        assert running.wait() == 0
+        running.stdout.close()
         check_sound(store)
         assert text_folder(folder).name == "text-1"  # followed, never built anew
 
@@ -189,9 +162,9 @@ class TestSeveralProcesses:
         processes = [writer(folder, f"p{number}", "12") for number in range(3)]
         for number in range(20):
             put(store, write(f"own-{number}", "red"))
-        for process in processes:
-            output, _ = process.communicate(timeout=120)
-            assert process.returncode == 0
+        for running in processes:
+            output, _ = running.communicate(timeout=120)
+            assert running.returncode == 0
             assert len(output.splitlines()) == 12
         check_sound(store)
         assert store.collection("c").documents == 20 + 3 * 7
@@ -245,7 +218,7 @@ class TestSeveralProcesses:
         assert store.delete_collection("c") == 1
         for call in (
             lambda: other.search("c", LegsRequest(text=words("red"), vector=unit(1))),
-            lambda: other.recipe("c"),
+            lambda: other.live("c"),
             lambda: other.write("c", [write("b", "red")]),
             lambda: other.document("c", "a"),
             lambda: list(other.documents("c")),
@@ -254,7 +227,7 @@ class TestSeveralProcesses:
                 call()
         assert other.collections() == []
         store.create_collection("c", recipe=LEXICAL_RECIPE)
-        assert other.recipe("c") == LEXICAL_RECIPE
+        assert other.live("c").recipe == LEXICAL_RECIPE
         assert other.search("c", LegsRequest(text=words("red"))).bm25.hits == ()  # type: ignore[union-attr]
 
     def test_deleting_beside_readers_and_writers_is_clean(
@@ -370,16 +343,16 @@ class TestDamage:
         database.write_bytes(b"rubbish " * 1_000)
         opened = EmbeddedStore(folder)
         with pytest.raises(StoreUnavailable, match=r"collection\.db|damaged"):
-            opened.recipe("c")
-        assert opened.recipe("sound") == RECIPE
+            opened.live("c")
+        assert opened.live("sound").recipe == RECIPE
         opened.close()
 
     def test_another_version_s_files_are_refused(self, store: EmbeddedStore, folder: Path) -> None:
         store.close()
-        _execute(folder, "PRAGMA user_version = 99")
+        execute(folder, "PRAGMA user_version = 99")
         opened = EmbeddedStore(folder)
         with pytest.raises(StoreUnavailable, match="schema version 99"):
-            opened.recipe("c")
+            opened.live("c")
         opened.close()
 
     def test_a_process_that_slept_long_loads_anew(
@@ -389,7 +362,7 @@ class TestDamage:
         put(store, write("a", "red"), write("b", "red"))
         assert len(vector_ids(other, "c", unit(1))) == 2
         store.delete("c", "a")
-        _execute(folder, "DELETE FROM removals", "UPDATE state SET pruned = sequence")
+        execute(folder, "DELETE FROM removals", "UPDATE state SET pruned = sequence")
         put(store, write("c", "red"))
         assert sorted(vector_ids(other, "c", unit(1))) == ["b:0", "c:0"]
 
@@ -416,9 +389,9 @@ class TestFullDisk:
         self, store: EmbeddedStore, folder: Path
     ) -> None:
         put(store, write("before", "red"))
-        process = writer(folder, "--file-limit", str(3_000_000))
-        output, _ = process.communicate(timeout=120)
-        assert process.returncode == 0
+        running = writer(folder, "--file-limit", str(3_000_000))
+        output, _ = running.communicate(timeout=120)
+        assert running.returncode == 0
         *stored, full, after = output.split()
         assert (full, after) == ("full", "after")
         assert stored
@@ -436,7 +409,7 @@ class TestClosing:
         opened.close()
         opened.close()
         for call in (
-            lambda: opened.recipe("c"),
+            lambda: opened.live("c"),
             opened.check,
             lambda: opened.create_collection("d", recipe=RECIPE),
         ):
@@ -451,27 +424,4 @@ class TestClosing:
     def test_another_recipe_is_kept_apart(self, store: EmbeddedStore) -> None:
         recipe = Recipe(embedder="other", dimensions=3, analyzer="a", chunker="c")
         store.create_collection("d", recipe=recipe)
-        assert (store.recipe("c"), store.recipe("d")) == (RECIPE, recipe)
-
-
-def _database(folder: Path) -> sqlite3.Connection:
-    return sqlite3.connect(place(folder) / "collection.db")
-
-
-def _query(folder: Path, sql: str) -> tuple[int, ...]:
-    connection = _database(folder)
-    try:
-        row: tuple[int, ...] = connection.execute(sql).fetchone()
-        return row
-    finally:
-        connection.close()
-
-
-def _execute(folder: Path, *statements: str) -> None:
-    connection = _database(folder)
-    try:
-        for statement in statements:
-            connection.execute(statement)
-        connection.commit()
-    finally:
-        connection.close()
+        assert (store.live("c").recipe, store.live("d").recipe) == (RECIPE, recipe)

@@ -7,17 +7,22 @@ from pathlib import Path
 from typing import Any
 
 from server.analysis.analyzer import JiebaAnalyzer
+from server.analysis.dictionary import UserDictionary
 from server.answering.answerer import Answerer
 from server.errors import GeneratorInterrupted, TanyuanError
-from server.ingest.chunker import Chunker
 from server.ingest.indexer import Indexer
+from server.lifecycle.dictionary import DictionaryChanges
+from server.lifecycle.rebuild import Rebuilder
 from server.models.contract import Generated, Message
+from server.retrieval.query_log import QueryLog
 from server.retrieval.searcher import Searcher
 from server.settings import Settings
 from server.stores.contract import Store
 from server.stores.embedded.store import EmbeddedStore
+from server.vocabulary import Vocabulary
 from server.web.keys import Keys
 from server.web.services import Component, Services
+from tests.fakes import live_collections
 
 
 class ObservedStore:
@@ -103,10 +108,9 @@ def make_services(settings: Settings, *, generator: ScriptedGenerator | None = N
     """The real thing on an embedded store, but for models. Its store is to be closed."""
     store = ObservedStore(EmbeddedStore(settings.data / "store"))
     analyzer = _analyzer()
-    indexer = Indexer(store, analyzer, None, Chunker(len))
-    searcher = Searcher(
-        store=store, analyzer=analyzer, embedder=None, reranker=None, recipe=indexer.recipe
-    )
+    live = live_collections(store, analyzer)
+    indexer = Indexer(store, live)
+    searcher = Searcher(store=store, live=live, reranker=None)
     answerer = Answerer(searcher=searcher, analyzer=analyzer, generator=generator)
 
     def components() -> Mapping[str, Component]:
@@ -123,7 +127,13 @@ def make_services(settings: Settings, *, generator: ScriptedGenerator | None = N
         indexer=indexer,
         searcher=searcher,
         answerer=answerer,
+        rebuilder=Rebuilder(store, live),
+        vocabulary=Vocabulary(store.notes),
+        dictionaries=DictionaryChanges(
+            store, live, Vocabulary(store.notes), JiebaAnalyzer, UserDictionary()
+        ),
         keys=Keys.in_folder(settings.data),
+        query_log=QueryLog.in_folder(settings.data),
         choices=(),
         components=components,
     )

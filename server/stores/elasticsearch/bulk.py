@@ -9,7 +9,7 @@ from typing import Any
 
 from server.errors import CollectionNotFound, TanyuanError
 from server.stores.elasticsearch.client import Client
-from server.stores.elasticsearch.errors import Busy, from_cause
+from server.stores.elasticsearch.errors import Busy, NoAlias, from_cause, no_collection
 
 _MAX_BODY = 10_000_000  # bytes of one request; a single operation may be larger
 _TRIES = 6
@@ -45,23 +45,34 @@ class Outcome:
     primary_term: int = -1
 
 
-def send(client: Client, index: str, operations: Iterable[Operation]) -> list[Outcome]:
+def send(
+    client: Client, target: str, operations: Iterable[Operation], *, through_alias: bool = True
+) -> list[Outcome]:
     """The outcomes, in order. A request that fails as a whole fails its items and those after it.
 
-    Raises CollectionNotFound where the alias ``index`` is gone.
+    ``target`` is an alias, without which an item's error is NoAlias; or an index, for deletes, which
+    Elasticsearch does not keep to aliases.
     """
     outcomes: list[Outcome] = []
     failure: TanyuanError | None = None
     for group in _groups(operations):
         if failure is None:
             try:
-                outcomes += _send_group(client, index, group)
+                outcomes += _send_group(client, target, group, through_alias)
                 continue
-            except CollectionNotFound:
-                raise
             except TanyuanError as error:
                 failure = error
         outcomes += [Outcome(error=failure)] * len(group)
+    return outcomes
+
+
+def send_records(
+    client: Client, alias: str, collection: str, operations: Iterable[Operation]
+) -> list[Outcome]:
+    """The same to an alias that a collection always has. Raises CollectionNotFound."""
+    outcomes = send(client, alias, operations)
+    if any(isinstance(outcome.error, NoAlias) for outcome in outcomes):
+        raise no_collection(collection)
     return outcomes
 
 
@@ -79,7 +90,9 @@ def _groups(operations: Iterable[Operation]) -> Iterator[list[bytes]]:
         yield group
 
 
-def _send_group(client: Client, index: str, group: list[bytes]) -> list[Outcome]:
+def _send_group(
+    client: Client, target: str, group: list[bytes], through_alias: bool
+) -> list[Outcome]:
     """Send until no item is refused for want of room in a queue, or _TRIES are used up."""
     outcomes: dict[int, Outcome] = {}
     waiting = list(range(len(group)))
@@ -89,7 +102,7 @@ def _send_group(client: Client, index: str, group: list[bytes]) -> list[Outcome]
             time.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311 - spreads the writers
         try:
             lines: list[Any] = [group[item] for item in waiting]
-            answer = client.bulk(index=index, operations=lines, require_alias=True)
+            answer = client.bulk(index=target, operations=lines, require_alias=through_alias)
         except Busy as error:
             outcomes.update({item: Outcome(error=error) for item in waiting})
             continue
@@ -105,7 +118,8 @@ def _outcome(item: Mapping[str, Mapping[str, Any]]) -> Outcome:
     if "error" in answer:
         error = from_cause(int(answer["status"]), answer["error"])
         if isinstance(error, CollectionNotFound):
-            raise error
+            # Of an index by its own name, which deletes alone are sent to: nothing is there.
+            return Outcome(result="not_found")
         return Outcome(error=error)
     return Outcome(
         result=str(answer["result"]),

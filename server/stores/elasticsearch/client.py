@@ -8,7 +8,9 @@ from urllib.parse import unquote, urlsplit
 
 from elastic_transport import ApiResponse
 from elasticsearch import ApiError, Elasticsearch, TransportError
-from elasticsearch.exceptions import UnsupportedProductError
+from elasticsearch.exceptions import ConnectionError as NoConnection
+from elasticsearch.exceptions import SSLError, UnsupportedProductError
+from urllib3.exceptions import NewConnectionError
 
 from server.errors import ConfigurationError
 from server.stores.elasticsearch.errors import from_exception
@@ -16,6 +18,7 @@ from server.stores.elasticsearch.errors import from_exception
 # A server accepts its own major version and the one before, so this is understood by 8.x and 9.x.
 _COMPATIBLE = "application/vnd.elasticsearch+{}; compatible-with=8"
 _MIME = re.compile(r"application/(?:vnd\.elasticsearch\+)?(json|x-ndjson)(?:;.*)?")
+_READS = ("/_search", "/_msearch", "/_mget", "/_refresh")  # by POST
 _CONNECTIONS = 32  # at once to one node; more wait
 
 
@@ -37,24 +40,37 @@ class Client(Elasticsearch):
             name: _MIME.sub(lambda found: _COMPATIBLE.format(found[1]), value)
             for name, value in (headers or {}).items()
         }
-        try:
-            return super().perform_request(
-                method,
-                path,
-                params=params,
-                headers=compatible,
-                body=body,
-                endpoint_id=endpoint_id,
-                path_parts=path_parts,
-            )
-        except (ApiError, TransportError, UnsupportedProductError) as error:
-            raise from_exception(error, self.addresses) from error
+        others = len(self.transport.node_pool)
+        while True:
+            others -= 1
+            try:
+                return super().perform_request(
+                    method,
+                    path,
+                    params=params,
+                    headers=compatible,
+                    body=body,
+                    endpoint_id=endpoint_id,
+                    path_parts=path_parts,
+                )
+            except (ApiError, TransportError, UnsupportedProductError) as error:
+                # A node that is down is left out for a while, and the next one asked.
+                if not others or not _may_repeat(error, method, path):
+                    raise from_exception(error, self.addresses) from error
 
     @property
     def addresses(self) -> str:
         """The nodes' addresses for people; they hold no credentials."""
         nodes = self.transport.node_pool.all()
         return ", ".join(sorted(node.base_url for node in nodes))
+
+
+def _may_repeat(error: Exception, method: str, path: str) -> bool:
+    """Whether the request reached no node, or does the same when it is made twice."""
+    if not isinstance(error, NoConnection) or isinstance(error, SSLError):
+        return False
+    unsent = isinstance(error.__cause__, NewConnectionError)
+    return unsent or method in {"GET", "HEAD"} or path.endswith(_READS)
 
 
 def connect(

@@ -19,13 +19,21 @@ from server.errors import (
 )
 
 _REASON_CHARS = 300  # a reason may quote what was sent
-_COLLECTION = re.compile(r"\.([a-z0-9][a-z0-9_-]*)\.(?:documents|chunks)\b")
+_COLLECTION = re.compile(r"\.([a-z0-9][a-z0-9_-]*)\.(?:documents|chunks|notes)\b")
 _CLAUSES = re.compile(r"maxClauseCount is set to (\d+)")
 _TIMEOUTS = frozenset(
     {"process_cluster_event_timeout_exception", "timeout_exception", "receive_timeout_exception"}
 )
 # The block that Elasticsearch sets past the flood-stage watermark, and what a full disk gives.
 _FULL = ("flood-stage", "read-only-allow-delete", "No space left on device")
+
+_REPOSITORY = frozenset(
+    {
+        *("repository_exception", "repository_missing_exception", "snapshot_missing_exception"),
+        *("repository_verification_exception", "snapshot_restore_exception"),
+    }
+)
+_NO_ALIAS = ("[require_alias] request flag is [true]", "required alias [")
 
 
 class Busy(StoreUnavailable):
@@ -38,6 +46,10 @@ class VersionConflict(RevisionConflict):
 
 class AlreadyExists(TanyuanError):
     """The index is there."""
+
+
+class NoAlias(TanyuanError):
+    """The alias that was to be written through, or taken away, is not there."""
 
 
 class TooManyClauses(InvalidInput):
@@ -85,16 +97,28 @@ def _from_reason(status: int, kind: str, reason: str) -> TanyuanError | None:
             "Elasticsearch takes no more writes: its disk is full or past the flood-stage "
             "watermark. Free or add room; it takes writes again by itself."
         )
-    if kind == "index_not_found_exception":
-        found = _COLLECTION.search(reason)
-        return no_collection(found[1] if found else reason[:_REASON_CHARS])
-    if kind == "resource_already_exists_exception" or "more than one write index" in reason:
-        return AlreadyExists(reason)
+    missing = _from_names(kind, reason)
+    if missing:
+        return missing
+    if kind in _REPOSITORY:
+        return InvalidInput(f"Elasticsearch can't use the repository or snapshot ({reason}).")
     if kind == "security_exception" or status == 401:
         return StoreUnavailable(
             "Elasticsearch refuses the credentials or what they may do; check "
             "TANYUAN_ELASTICSEARCH_API_KEY, or TANYUAN_ELASTICSEARCH_USER and _PASSWORD."
         )
+    return None
+
+
+def _from_names(kind: str, reason: str) -> TanyuanError | None:
+    """The error about indices and aliases that are, or are not, there."""
+    if kind == "aliases_not_found_exception" or any(sign in reason for sign in _NO_ALIAS):
+        return NoAlias(reason[:_REASON_CHARS])
+    if kind == "index_not_found_exception":
+        found = _COLLECTION.search(reason)
+        return no_collection(found[1] if found else reason[:_REASON_CHARS])
+    if kind == "resource_already_exists_exception" or "more than one write index" in reason:
+        return AlreadyExists(reason)
     return None
 
 

@@ -1,59 +1,18 @@
-"""A collection's indices: their names, mappings, aliases and what is stamped on them.
-
-``{prefix}.{collection}.documents`` and ``{prefix}.{collection}.chunks`` are aliases, each of one index
-that ends in a number; for chunks that number is the generation.
-"""
+"""Making and removing a collection's indices."""
 
 import json
-import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
-from server.documents import check_collection
-from server.errors import CollectionExists, ConfigurationError, InvalidInput, RecipeMismatch
+from server.errors import CollectionExists, NoteConflict
 from server.recipes import Recipe
+from server.stores.elasticsearch import note_records
 from server.stores.elasticsearch.client import Client
-from server.stores.elasticsearch.errors import AlreadyExists, no_collection
+from server.stores.elasticsearch.errors import AlreadyExists
+from server.stores.elasticsearch.names import FIRST, Names
 
-_FIRST = "000001"
-_PREFIX = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
-
-
-@dataclass(frozen=True, slots=True)
-class Names:
-    """The names of a collection's indices."""
-
-    prefix: str
-    collection: str
-
-    @property
-    def documents(self) -> str:
-        return f"{self.prefix}.{self.collection}.documents"
-
-    @property
-    def chunks(self) -> str:
-        return f"{self.prefix}.{self.collection}.chunks"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Stamp:
-    """What the mappings of a collection's indices carry."""
-
-    description: str
-    recipe: Recipe
-    generation: str
-
-
-def check_prefix(prefix: str) -> str:
-    """Return the index prefix, or raise ConfigurationError."""
-    if not _PREFIX.fullmatch(prefix):
-        raise ConfigurationError(
-            "TANYUAN_INDEX_PREFIX must have 1 to 64 of a-z, 0-9, '_' and '-' and start with a "
-            f"letter or digit; got {prefix[:80]!r}."
-        )
-    return prefix
+_FILLING = {"refresh_interval": "-1", "number_of_replicas": 0}
 
 
 def mapping(name: str) -> dict[str, Any]:
@@ -63,57 +22,13 @@ def mapping(name: str) -> dict[str, Any]:
 
 
 def chunks_mapping(recipe: Recipe) -> dict[str, Any]:
-    """The chunks' mapping for a recipe, stamped with it."""
+    """The chunks' mapping for a recipe, stamped with it as the first edition's."""
     made = mapping("chunks")
     if recipe.dimensions:
         made["properties"]["vector"]["dims"] = recipe.dimensions
     else:
         del made["properties"]["vector"]
-    return {**made, "_meta": {"recipe": recipe.as_json()}}
-
-
-def read(client: Client, prefix: str, collection: str | None = None) -> dict[str, Stamp]:
-    """Collection → stamp, of one collection or of all, in one request."""
-    found = client.indices.get(
-        index=f"{prefix}.{collection or '*'}.*",
-        features=["aliases", "mappings"],
-        filter_path="*.aliases,*.mappings._meta",
-    )
-    by_alias: dict[str, tuple[str, Mapping[str, Any]]] = {
-        alias: (index, body.get("mappings", {}).get("_meta", {}))
-        for index, body in found.body.items()
-        for alias in body.get("aliases", {})
-    }
-    pattern = re.compile(re.escape(prefix) + r"\.([^.]+)\.chunks")
-    stamps: dict[str, Stamp] = {}
-    for alias, (index, meta) in by_alias.items():
-        name = pattern.fullmatch(alias)
-        if name and Names(prefix, name[1]).documents in by_alias:
-            description = by_alias[Names(prefix, name[1]).documents][1].get("description", "")
-            stamps[name[1]] = Stamp(
-                description=description,
-                recipe=_recipe(meta, name[1]),
-                generation=index.rpartition(".")[2],
-            )
-    return stamps
-
-
-def read_one(client: Client, prefix: str, collection: str) -> Stamp:
-    """Raises CollectionNotFound."""
-    if not _is_name(collection):  # so no wildcard ever gets into an index name
-        raise no_collection(collection)
-    stamps = read(client, prefix, collection)
-    if collection not in stamps:
-        raise no_collection(collection)
-    return stamps[collection]
-
-
-def _is_name(collection: str) -> bool:
-    try:
-        check_collection(collection)
-    except InvalidInput:
-        return False
-    return True
+    return {**made, "_meta": {"recipes": {"1": recipe.as_json()}}}
 
 
 def create(
@@ -122,43 +37,109 @@ def create(
     *,
     recipe: Recipe,
     description: str,
+    notes: Mapping[str, Mapping[str, Any]],
     settings: Mapping[str, Any],
 ) -> None:
-    """Create a collection's indices. Raises CollectionExists.
+    """Create a collection's indices. Raises CollectionExists, InvalidInput for a note.
 
-    The chunks' index, made last, decides who made the collection: of two at once, one. A documents
-    index alone is what a cut-off create left, and is taken over.
+    The chunks' index, made last, decides who made the collection: of two at once, one. The others
+    alone are what a cut-off create left, and are taken over.
     """
     taken = CollectionExists(f"The collection {names.collection!r} exists already.")
-    if names.collection in read(client, names.prefix, names.collection):
+    found = _indices(client, names)
+    if any(names.chunks in aliases for aliases in found.values()):
         raise taken
-    # A bulk request that was late for a deleted collection may have made indices of these names.
-    strays = _indices(client, names) & {names.documents, names.chunks}
+    # A request that was late for a deleted collection may have made indices of these names.
+    strays = {index for index in found if index.startswith(names.chunks)}
+    strays |= found.keys() & {names.documents, names.notes}
     if strays:
         client.indices.delete(index=sorted(strays), ignore_unavailable=True)
-    meta = {"description": description}
+    own = mapping("documents") | {"_meta": {"description": description}}
     taken_over = False
     try:
-        _create(client, names.documents, {**mapping("documents"), "_meta": meta}, settings)
+        first = {names.documents: {"is_write_index": True}, names.newest(FIRST): {}}
+        _create(client, f"{names.documents}.{FIRST}", first, own, settings)
     except AlreadyExists:
         taken_over = True
+    create_notes(client, names, settings)
+    for key, value in notes.items():
+        try:
+            note_records.put(client, names, key, value, expected=0)
+        except NoteConflict:
+            taken_over = True
+    # Elasticsearch allows an alias one write index, so a second one can't slip in beside it.
+    aliases: dict[str, Any] = {names.chunks: {"is_write_index": True}}
+    aliases |= {names.edition(FIRST, 1): {}, names.accepts(FIRST, 1, recipe): {}}
     try:
-        _create(client, names.chunks, chunks_mapping(recipe), settings)
+        _create(client, names.index(FIRST), aliases, chunks_mapping(recipe), settings)
     except AlreadyExists:
         raise taken from None
     if taken_over:
         describe(client, names, description)
+        for key in note_records.under(client, names, "").keys() - notes.keys():
+            note_records.delete(client, names, key)
+        for key, value in notes.items():
+            note_records.put(client, names, key, value)
 
 
 def _create(
-    client: Client, alias: str, mappings: Mapping[str, Any], settings: Mapping[str, Any]
+    client: Client,
+    index: str,
+    aliases: Mapping[str, Mapping[str, Any]],
+    mappings: Mapping[str, Any],
+    settings: Mapping[str, Any],
 ) -> None:
-    client.indices.create(
-        index=f"{alias}.{_FIRST}",
-        # Elasticsearch allows an alias one write index, so a second one can't slip in beside it.
-        aliases={alias: {"is_write_index": True}},
-        mappings=mappings,
-        settings=settings,
+    client.indices.create(index=index, aliases=aliases, mappings=mappings, settings=settings)
+
+
+def create_notes(client: Client, names: Names, settings: Mapping[str, Any]) -> None:
+    """The index of the notes, where it is not there yet."""
+    aliases = {names.notes: {"is_write_index": True}}
+    one_shard = {**settings, "number_of_shards": 1}
+    try:
+        _create(client, f"{names.notes}.{FIRST}", aliases, mapping("notes"), one_shard)
+    except AlreadyExists:
+        return
+
+
+def create_generation(
+    client: Client, names: Names, generation: str, recipe: Recipe, settings: Mapping[str, Any]
+) -> None:
+    """An empty index for a generation in the state "building", tuned for filling."""
+    aliases: dict[str, dict[str, Any]] = {
+        names.state(generation, "building"): {},
+        names.edition(generation, 1): {},
+    }
+    _create(
+        client,
+        names.index(generation),
+        aliases,
+        chunks_mapping(recipe),
+        {**settings, **_FILLING},
+    )
+
+
+def upgrade(
+    client: Client, names: Names, live: str, recipe: Recipe, settings: Mapping[str, Any]
+) -> None:
+    """Bring a collection up to date that was made when there was one generation only.
+
+    The aliases come last, as they mark it as done; doing it twice at once does no harm.
+    """
+    properties = mapping("documents")["properties"]
+    added = {name: properties[name] for name in ("levels", "counts")}
+    client.indices.put_mapping(index=names.documents, properties=added)
+    create_notes(client, names, settings)
+    client.indices.put_mapping(index=names.chunks, meta=chunks_mapping(recipe)["_meta"])
+    added_aliases = {
+        names.newest(live): f"{names.documents}.{FIRST}",
+        names.edition(live, 1): names.index(live),
+        names.accepts(live, 1, recipe): names.index(live),
+    }
+    client.indices.update_aliases(
+        actions=[
+            {"add": {"index": index, "alias": alias}} for alias, index in added_aliases.items()
+        ]
     )
 
 
@@ -168,24 +149,15 @@ def delete(client: Client, names: Names) -> None:
     client.indices.delete(index=sorted(_indices(client, names)) or names.documents)
 
 
-def _indices(client: Client, names: Names) -> set[str]:
-    """All indices of a collection, of every generation."""
+def _indices(client: Client, names: Names) -> dict[str, Mapping[str, Any]]:
+    """Index → its aliases, of all indices of a collection, of every generation."""
     found = client.indices.get(
-        index=[f"{names.documents}*", f"{names.chunks}*"], filter_path="*.aliases"
+        index=[f"{names.documents}*", f"{names.chunks}*", f"{names.notes}*"],
+        features=["aliases"],
     )
-    return set(found.body)
+    return {index: body.get("aliases", {}) for index, body in found.body.items()}
 
 
 def describe(client: Client, names: Names, description: str) -> None:
     """Change the description. Raises CollectionNotFound."""
     client.indices.put_mapping(index=names.documents, meta={"description": description})
-
-
-def _recipe(meta: Mapping[str, Any], collection: str) -> Recipe:
-    try:
-        return Recipe.from_json(dict(meta["recipe"]))
-    except (KeyError, TypeError):
-        raise RecipeMismatch(
-            f"Collection {collection} was indexed by another version of this product, whose recipe "
-            "can't be read; index its documents into a new collection: scripts/index_documents"
-        ) from None

@@ -171,3 +171,9 @@ def read_leg(name: str, response: Json) -> Leg | TanyuanError:
         ranked = sorted(scored, key=lambda hit: (-hit[1], hit[0]))
     total = response["hits"]["total"]["value"] if name == "bm25" else len(ranked)
     return Leg(hits=tuple(ranked), total=total, took_ms=float(response["took"]))
+
+
+def read_generations(response: Json) -> set[str]:
+    """The generations whose indices the hits of one response came from."""
+    hits = response.get("hits", {}).get("hits", ())
+    return {hit["_index"].rpartition(".")[2] for hit in hits}

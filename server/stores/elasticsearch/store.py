@@ -1,34 +1,45 @@
 """The store on Elasticsearch. What is decided, and why, stands in DECISIONS.md beside this file."""
 
-import time
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
-from server.documents import Chunk, Passage, StoredDocument, check_collection
+from server.documents import Passage, StoredDocument, check_collection
 from server.errors import (
     CollectionNotFound,
     DocumentNotFound,
+    GenerationChanged,
     StoreUnavailable,
     TanyuanError,
 )
 from server.recipes import Recipe
-from server.stores.checks import check_request, check_writes, no_vectors
+from server.stores.audit import Audits
+from server.stores.checks import check_writes
 from server.stores.contract import (
     Collection,
     Deleted,
     DocumentState,
-    Leg,
     Legs,
     LegsRequest,
     Write,
     Written,
 )
-from server.stores.elasticsearch import indices, queries, records, writer
+from server.stores.elasticsearch import indices, records
+from server.stores.elasticsearch.audits import ElasticsearchAudits
+from server.stores.elasticsearch.chunk_hits import chunk_of
 from server.stores.elasticsearch.client import Client, connect
-from server.stores.elasticsearch.errors import TooManyClauses, from_cause
-from server.stores.elasticsearch.indices import Names, Stamp
+from server.stores.elasticsearch.counts import counted
+from server.stores.elasticsearch.generations import ElasticsearchGenerations
+from server.stores.elasticsearch.layout import FOLLOW_SECONDS, Layout, Layouts, read_all
+from server.stores.elasticsearch.names import FIRST, Names, check_prefix, is_generation_id
+from server.stores.elasticsearch.notes import ElasticsearchNotes
+from server.stores.elasticsearch.searching import Searcher
+from server.stores.elasticsearch.snapshots import Snapshot, Snapshots
+from server.stores.elasticsearch.writer import Writer, changed
+from server.stores.generations import Generation, Generations
+from server.stores.note_checks import check_key, encoded
+from server.stores.notes import Notes
 
-_RECIPE_SECONDS = 2.0  # how long a recipe that was read is trusted
 _CHECK_SECONDS = 5.0
 _PASSAGE_FIELDS = [
     *("document_id", "position", "text", "start", "end", "headings"),
@@ -46,6 +57,7 @@ class ElasticsearchStore:
     """
 
     kind = "elasticsearch"
+    follow_seconds = FOLLOW_SECONDS
 
     def __init__(
         self,
@@ -60,8 +72,7 @@ class ElasticsearchStore:
         replicas: int = 0,
         timeout: float = 30.0,
     ) -> None:
-        self._prefix = indices.check_prefix(prefix)
-        self._timeout = timeout
+        self._prefix = check_prefix(prefix)
         self._client: Client = connect(
             url, api_key=api_key, user=user, password=password, ca_file=ca_file, timeout=timeout
         )
@@ -73,63 +84,87 @@ class ElasticsearchStore:
             # is still under way after this long was given up by its sender long ago.
             "gc_deletes": "10m",
         }
-        self._recipes: dict[str, tuple[float, Recipe]] = {}
+        self._layouts = Layouts(self._client, self._prefix, self._settings)
+        self._searcher = Searcher(self._client, self._layouts, timeout)
+        self.generations: Generations = ElasticsearchGenerations(
+            self._client, self._layouts, self._settings
+        )
+        self.notes: Notes = ElasticsearchNotes(self._client, self._layouts)
+        audits = ElasticsearchAudits(self._client, self._layouts, self._settings)
+        self.audits: Audits = audits
+        self._snapshots = Snapshots(self._client, self._layouts, audits, self._prefix)
 
     def __repr__(self) -> str:
         return f"ElasticsearchStore({self._client.addresses}, prefix={self._prefix!r})"
 
-    def create_collection(self, name: str, *, recipe: Recipe, description: str = "") -> Collection:
+    def create_collection(
+        self,
+        name: str,
+        *,
+        recipe: Recipe,
+        description: str = "",
+        notes: Mapping[str, Mapping[str, Any]] | None = None,
+    ) -> Collection:
         check_collection(name)
-        self._recipes.pop(name, None)
+        for key, value in (notes or {}).items():
+            check_key(key)
+            encoded(value)
+        self._layouts.forget(name)
         indices.create(
             self._client,
             Names(self._prefix, name),
             recipe=recipe,
             description=description,
+            notes=notes or {},
             settings=self._settings,
         )
         return self.collection(name)
 
     def describe(self, name: str, description: str) -> Collection:
-        indices.describe(self._client, self._names(name), description)
+        indices.describe(self._client, self._layouts.names(name), description)
         return self.collection(name)
 
     def collections(self) -> list[Collection]:
-        stamps = indices.read(self._client, self._prefix)
-        return self._counted(dict(sorted(stamps.items())))
+        return counted(self._client, read_all(self._client, self._prefix))
 
     def collection(self, name: str) -> Collection:
-        stamp = indices.read_one(self._client, self._prefix, name)
-        [found] = self._counted({name: stamp})
+        [found] = counted(self._client, {name: self._layouts.get(name, fresh=True)})
         return found
 
-    def recipe(self, name: str) -> Recipe:
-        read_at, recipe = self._recipes.get(name, (0.0, None))
-        now = time.monotonic()
-        if recipe is None or now - read_at > _RECIPE_SECONDS:
-            recipe = indices.read_one(self._client, self._prefix, name).recipe
-            self._recipes[name] = (now, recipe)
-        return recipe
+    def live(self, name: str, *, fresh: bool = False) -> Generation:
+        return self._layouts.get(name, fresh=fresh).live
 
     def delete_collection(self, name: str) -> int:
         self.refresh(name)
         documents = self.collection(name).documents
-        self._recipes.pop(name, None)
         indices.delete(self._client, Names(self._prefix, name))
+        self._layouts.forget(name)
         return documents
 
     def states(self, collection: str, document_ids: Sequence[str]) -> dict[str, DocumentState]:
-        names = self._names(collection)
-        found = records.read_records(self._client, names.documents, document_ids)
+        layout = self._layouts.get(collection)
+        found = records.read_records(self._client, layout.names.documents, document_ids)
         return {
-            document_id: record.state for document_id, record in found.items() if not record.deleted
+            document_id: record.state(layout.live.id)
+            for document_id, record in found.items()
+            if not record.deleted
         }
 
     def write(
-        self, collection: str, writes: Sequence[Write], *, refresh: bool = False
+        self,
+        collection: str,
+        writes: Sequence[Write],
+        *,
+        key: str | None = None,
+        refresh: bool = False,
     ) -> list[Written | TanyuanError]:
-        check_writes(writes, self.recipe(collection).dimensions)
-        results = writer.put(self._client, Names(self._prefix, collection), writes)
+        layout = self._layouts.get(collection, fresh=key is None)
+        if key is not None and (layout.live.fence or layout.live.key != key):
+            layout = self._layouts.get(collection, fresh=True)
+        if layout.live.fence or key not in {None, layout.live.key}:
+            return [changed(layout)] * len(writes)
+        check_writes(writes, layout.live.recipe.dimensions)
+        results = self._writer(layout).put(writes)
         if refresh and writes:
             self.refresh(collection)
         return results
@@ -142,56 +177,85 @@ class ElasticsearchStore:
         if_revision: int | None = None,
         refresh: bool = False,
     ) -> Deleted:
-        deleted = writer.remove(self._client, self._names(collection), document_id, if_revision)
+        writer = self._writer(self._layouts.get(collection))
+        deleted = writer.remove(document_id, if_revision)
         if refresh:
             self.refresh(collection)
         return deleted
 
+    def _writer(self, layout: Layout) -> Writer:
+        name = layout.names.collection
+        return Writer(
+            client=self._client,
+            layout=layout,
+            read=partial(self._layouts.get, name, fresh=True),
+            lift=partial(self.generations.lift, name),
+        )
+
     def document(self, collection: str, document_id: str) -> StoredDocument:
-        index = self._names(collection).documents
-        found = records.read_documents(self._client, index, [document_id])
+        layout = self._layouts.get(collection)
+        index, live = layout.names.documents, layout.live.id
+        found = records.read_documents(self._client, index, [document_id], live)
         if document_id not in found:
             raise DocumentNotFound(f"There is no document {document_id!r}.")
         return found[document_id]
 
     def documents(self, collection: str) -> Iterator[StoredDocument]:
-        yield from records.scan(self._client, self._names(collection).documents)
+        layout = self._layouts.get(collection)
+        index, live = layout.names.documents, layout.live.id
+        records.refresh(self._client, index)
+        for ids in records.scan(self._client, index, {"term": {"deleted": False}}):
+            yield from records.read_documents(self._client, index, ids, live).values()
 
     def search(self, collection: str, request: LegsRequest) -> Legs:
-        dimensions = self.recipe(collection).dimensions
-        check_request(request, dimensions)
-        errors: dict[str, TanyuanError] = {}
-        if request.vector is not None and not dimensions:
-            errors["vector"] = no_vectors(collection)
-        searches = queries.leg_searches(request, with_vector=dimensions > 0)
-        deadline = None if request.seconds is None else time.monotonic() + request.seconds
-        answers = self._search(collection, searches, deadline)
-        failed = answers.get("bm25")
-        if isinstance(failed, TooManyClauses):
-            # Long texts as queries: as many of the terms as this node takes, room left for filters.
-            limited = queries.leg_searches(request, at_most=failed.limit // 2)
-            answers |= self._search(collection, {"bm25": limited["bm25"]}, deadline)
-        legs: dict[str, Leg] = {} if request.text is None else {"bm25": Leg()}
-        for name, answer in answers.items():
-            if isinstance(answer, CollectionNotFound):
-                raise answer
-            if isinstance(answer, TanyuanError):
-                errors[name] = answer
-                legs.pop(name, None)
-            else:
-                legs[name] = answer
-        return Legs(bm25=legs.get("bm25"), vector=legs.get("vector"), errors=errors)
+        return self._searcher.search(collection, request)
 
-    def passages(self, collection: str, chunk_ids: Sequence[str]) -> dict[str, Passage]:
-        index = self._names(collection).chunks
-        found = records.get_many(self._client, index, chunk_ids, _PASSAGE_FIELDS)
-        return {chunk_id: _passage(item["_source"]) for chunk_id, item in found.items()}
+    def passages(
+        self, collection: str, chunk_ids: Sequence[str], *, generation: str | None = None
+    ) -> dict[str, Passage]:
+        names = self._layouts.names(collection)
+        index = names.chunks
+        if generation is not None:
+            index = names.index(generation if is_generation_id(generation) else FIRST)
+        try:
+            found = records.get_many(self._client, index, chunk_ids, _PASSAGE_FIELDS)
+        except CollectionNotFound:
+            live = self.live(collection, fresh=True)
+            raise GenerationChanged(
+                f"Generation {generation} of collection {collection!r} is gone; generation "
+                f"{live.id} is live. Search again."
+            ) from None
+        return {chunk_id: _passage(item) for chunk_id, item in found.items()}
+
+    def register_repository(self, name: str, location: str) -> None:
+        """Make or change a repository of snapshots in a folder that ``path.repo`` of every node allows.
+
+        Raises InvalidInput.
+        """
+        self._snapshots.register(name, location)
+
+    def backup(self, collection: str, repository: str, snapshot: str) -> None:
+        """Snapshot a collection: documents, notes and the live generation; returns when it is whole.
+
+        Raises CollectionNotFound, InvalidInput, StoreUnavailable.
+        """
+        self._snapshots.backup(collection, repository, snapshot)
+
+    def restore(self, collection: str, repository: str, snapshot: str) -> int:
+        """Bring a collection back; how many documents were written while the snapshot was taken, and
+        are pending now, so that their chunks have to be derived anew.
+
+        Raises CollectionExists, InvalidInput, StoreUnavailable.
+        """
+        return self._snapshots.restore(collection, repository, snapshot)
+
+    def snapshots(self, repository: str) -> list[Snapshot]:
+        """What a repository holds. Raises InvalidInput."""
+        return self._snapshots.all(repository)
 
     def refresh(self, collection: str) -> None:
-        names = self._names(collection)
-        answer = self._client.indices.refresh(index=[names.documents, names.chunks])
-        if answer["_shards"]["failed"]:
-            raise StoreUnavailable("Elasticsearch could not refresh every shard; try again later.")
+        names = self._layouts.names(collection)
+        records.refresh(self._client, names.documents, names.chunks)
 
     def check(self) -> str:
         health = self._check_client.cluster.health(index=f"{self._prefix}.*")
@@ -208,76 +272,11 @@ class ElasticsearchStore:
     def close(self) -> None:
         self._client.close()
 
-    def _names(self, collection: str) -> Names:
-        """The names of a collection that was there lately. Raises CollectionNotFound."""
-        self.recipe(collection)
-        return Names(self._prefix, collection)
 
-    def _counted(self, stamps: Mapping[str, Stamp]) -> list[Collection]:
-        """Collections with their counts, all counted in one request."""
-        searches: list[dict[str, Any]] = []
-        for name in stamps:
-            names = Names(self._prefix, name)
-            count = {"size": 0, "track_total_hits": True}
-            searches += [
-                {"index": names.documents, "allow_partial_search_results": False},
-                {**count, "query": {"term": {"deleted": False}}},
-                {"index": names.chunks, "allow_partial_search_results": False},
-                count,
-            ]
-        totals: list[int] = []
-        for answer in self._client.msearch(searches=searches)["responses"] if searches else ():
-            if "error" in answer:
-                raise from_cause(int(answer["status"]), answer["error"])
-            totals.append(answer["hits"]["total"]["value"])
-        return [
-            Collection(
-                name=name,
-                description=stamp.description,
-                recipe=stamp.recipe,
-                generation=stamp.generation,
-                documents=totals[2 * number],
-                chunks=totals[2 * number + 1],
-            )
-            for number, (name, stamp) in enumerate(stamps.items())
-        ]
-
-    def _search(
-        self, collection: str, searches: Mapping[str, dict[str, Any]], deadline: float | None
-    ) -> dict[str, Leg | TanyuanError]:
-        """The searches of the legs in one round trip; ``deadline`` by the monotonic clock."""
-        if not searches:
-            return {}
-        index = Names(self._prefix, collection).chunks
-        header = {
-            "index": index,
-            # Shards that fail are an error, not silently fewer hits.
-            "allow_partial_search_results": False,
-            # Statistics of all shards together; with one shard there is no extra round.
-            "search_type": "dfs_query_then_fetch",
-        }
-        lines = [line for body in searches.values() for line in (header, body)]
-        client = self._client
-        if deadline is not None:
-            left = max(0.01, min(self._timeout, deadline - time.monotonic()))
-            client = client.options(request_timeout=left)
-        answers = client.msearch(searches=lines)["responses"]
-        return {
-            name: queries.read_leg(name, answer)
-            for name, answer in zip(searches, answers, strict=True)
-        }
-
-
-def _passage(source: Mapping[str, Any]) -> Passage:
+def _passage(item: Mapping[str, Any]) -> Passage:
+    source = item["_source"]
     return Passage(
-        chunk=Chunk(
-            document_id=source["document_id"],
-            position=source["position"],
-            text=source["text"],
-            start=source["start"],
-            end=source["end"],
-            headings=tuple(source["headings"]),
-        ),
+        chunk=chunk_of(item),
         title=source["title"],
         source=source["source"],
         metadata=records.metadata_from(source["metadata"]),

@@ -2,10 +2,11 @@
 
 A write has three steps, each one bulk request for the whole batch:
 
-1. *claim*: the document's record gets the next revision, the document, ``complete: false`` and an
-   ``extent`` that covers the chunks there may be, on condition that nobody changed it meanwhile.
+1. *claim*: the document's record gets the next revision, the document, ``complete: false``, no level
+   and an ``extent`` that covers the chunks there may be, on condition that nobody changed it meanwhile.
 2. *chunks*: the new chunks are put and surplus ones deleted, all under the revision as external
-   version, so that an older writer that comes late changes nothing.
+   version, so that an older writer that comes late changes nothing. They are put through an alias that
+   goes when another generation becomes live; a write that meets this is refused.
 3. *complete*: the record is marked, on condition that it is still the claimed one. If it is not, a
    newer writer took over, and the chunks are that writer's affair.
 
@@ -15,71 +16,189 @@ replaces or deletes every chunk below ``extent``.
 
 import random
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
-from itertools import chain
 
-from server.errors import CollectionNotFound, DocumentNotFound, RevisionConflict, TanyuanError
+from server.errors import CollectionNotFound, GenerationChanged, TanyuanError
 from server.stores.contract import Deleted, Write, Written
-from server.stores.elasticsearch.bulk import Operation, Outcome, send
-from server.stores.elasticsearch.changes import (
-    Change,
-    claim_operation,
-    completion,
-    delete_operations,
-    put_operations,
-)
+from server.stores.elasticsearch import steps
+from server.stores.elasticsearch.changes import Change, Target
 from server.stores.elasticsearch.client import Client
-from server.stores.elasticsearch.errors import VersionConflict
-from server.stores.elasticsearch.indices import Names
-from server.stores.elasticsearch.records import read_records
-
-_ATTEMPTS = 20  # of a claim that other writers keep winning
+from server.stores.elasticsearch.errors import NoAlias
+from server.stores.elasticsearch.layout import Layout
+from server.stores.elasticsearch.steps import ATTEMPTS, Claimed, contended
+from server.stores.fences import await_unfenced
+from server.stores.generations import Generation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Changed:
-    """A change that was made."""
+class Writer:
+    """Writes to one collection of a ``layout``.
 
-    change: Change
-    removed: int  # chunks deleted
+    ``read`` gives the layout afresh, ``lift`` takes a fence away whose maker is gone.
+    """
 
+    client: Client
+    layout: Layout
+    read: Callable[[], Layout]
+    lift: Callable[[str], bool]
 
-def put(client: Client, names: Names, writes: Sequence[Write]) -> list[Written | TanyuanError]:
-    """Results in order; of the same id twice the later comes after the earlier."""
-    results: dict[int, Written | TanyuanError] = {}
-    for numbers in _rounds([write.document.id for write in writes]):
-        changes = {
-            number: Change(
-                document_id=writes[number].document.id,
-                write=writes[number],
-                if_revision=writes[number].if_revision,
-            )
-            for number in numbers
+    def put(self, writes: Sequence[Write]) -> list[Written | TanyuanError]:
+        """Results in order; of the same id twice the later comes after the earlier.
+
+        Raises CollectionNotFound.
+        """
+        target = Target.live(self.layout.names, self.layout.live, alone=self.layout.alone)
+        results: dict[int, Written | TanyuanError] = {}
+        refused: set[str] = set()
+        for numbers in _rounds([write.document.id for write in writes]):
+            changes: dict[int, Change] = {}
+            for number in numbers:
+                write = writes[number]
+                if write.document.id in refused:  # the earlier one has to be made again before
+                    results[number] = changed(self.layout)
+                else:
+                    changes[number] = Change(
+                        document_id=write.document.id, write=write, if_revision=write.if_revision
+                    )
+            for number, result in self._put(changes, target).items():
+                results[number] = _written(result) if isinstance(result, Change) else result
+                if isinstance(result, GenerationChanged):
+                    refused.add(writes[number].document.id)
+        return [results[number] for number in range(len(writes))]
+
+    def _put(
+        self, changes: Mapping[int, Change], target: Target
+    ) -> dict[int, Change | TanyuanError]:
+        """Changes of different documents through the three steps."""
+        results: dict[int, Change | TanyuanError] = {}
+        for attempt in range(ATTEMPTS):
+            if not changes:
+                return results
+            _pause(attempt)
+            try:
+                claims = steps.claim(self.client, self.layout.names, changes)
+                done = self._chunks_and_complete(list(claims.claimed.values()), target)
+            except CollectionNotFound:
+                raise
+            except TanyuanError as error:
+                # Others of the batch may be done, so this is the result of these, not of the call.
+                return results | dict.fromkeys(changes, error)
+            results |= {**claims.refused, **dict(zip(claims.claimed, done, strict=True))}
+            changes = claims.forestalled
+        return results | {
+            number: contended(change.document_id) for number, change in changes.items()
         }
-        for number, result in _apply(client, names, changes).items():
-            results[number] = _written(result) if isinstance(result, Changed) else result
-    return [results[number] for number in range(len(writes))]
+
+    def _chunks_and_complete(
+        self, claimed: Sequence[Claimed], target: Target
+    ) -> list[Change | TanyuanError]:
+        if not claimed:
+            return []
+        errors = steps.put_chunks(self.client, target, claimed)
+        empty = [owner for owner, own in enumerate(claimed) if not own.change.chunks]
+        if empty and not self._holds(target):
+            # Without a chunk nothing was refused, though it had to be.
+            errors = dict.fromkeys(empty, NoAlias("")) | errors
+        good = {owner: own for owner, own in enumerate(claimed) if owner not in errors}
+        errors |= steps.complete(self.client, self.layout.names, target, good)
+        refused = [owner for owner, error in errors.items() if isinstance(error, NoAlias)]
+        layout = self.read() if refused else self.layout
+        for owner in refused:
+            change = claimed[owner].change
+            errors[owner] = changed(layout, claimed=change.revision, created=change.creates)
+        return [errors.get(owner) or own.change for owner, own in enumerate(claimed)]
+
+    def remove(self, document_id: str, if_revision: int | None) -> Deleted:
+        """Waits while a fence stands.
+
+        Raises DocumentNotFound, RevisionConflict, CollectionNotFound.
+        """
+        target = self._unfenced()
+        change = Change(document_id=document_id, write=None, if_revision=if_revision)
+        for attempt in range(ATTEMPTS):
+            _pause(attempt)
+            claims = steps.claim(self.client, self.layout.names, {0: change})
+            if claims.refused:
+                self._finish_tombstone(change, target)
+                raise claims.refused[0]
+            if claims.claimed:
+                own = claims.claimed[0]
+                removed = self._remove_chunks(own, target)
+                revision = own.change.revision
+                return Deleted(document_id=document_id, revision=revision, chunks=removed)
+        raise contended(document_id)
+
+    def _remove_chunks(self, own: Claimed, target: Target) -> int:
+        """Steps two and three of a delete; how many chunks there were.
+
+        Elasticsearch does not keep deletes to an alias, so where another generation became live
+        meanwhile they are made there as well before the delete is reported.
+        """
+        removed = 0
+        while True:
+            found, errors = steps.delete_chunks(self.client, target, [own])
+            removed = max(removed, found)
+            if errors or self._holds(target):
+                break
+            target = self._unfenced()
+        errors = errors or steps.complete(self.client, self.layout.names, target, {0: own})
+        if errors:
+            raise errors[0]
+        return removed
+
+    def _finish_tombstone(self, change: Change, target: Target) -> None:
+        """Remove the chunks that a cut-off delete left, when the delete is tried again."""
+        record = steps.read(self.client, self.layout.names, change.document_id)
+        if record is not None and record.deleted and not record.complete:
+            again = replace(change, before=replace(record, revision=record.revision - 1))
+            self._remove_chunks(Claimed(change=again, record=record), target)
+
+    def _holds(self, target: Target) -> bool:
+        """Whether chunks may still be put to ``target``."""
+        live = self.read().live
+        return not live.fence and (live.id, live.edition) == (target.generation, target.edition)
+
+    def _unfenced(self) -> Target:
+        """Where deletes go, as soon as no fence stands."""
+        layout = self.layout
+
+        def live() -> Generation:
+            nonlocal layout
+            layout = self.read()
+            return layout.live
+
+        generation = await_unfenced(live, self.lift)
+        return Target.live(layout.names, generation, alone=layout.alone)
 
 
-def _written(changed: Changed) -> Written:
-    before = changed.change.before
-    return Written(
-        document_id=changed.change.document_id,
-        revision=changed.change.revision,
-        chunks=len(changed.change.chunks),
-        status="updated" if before and not before.deleted else "created",
+def changed(
+    layout: Layout, *, claimed: int | None = None, created: bool | None = None
+) -> GenerationChanged:
+    """The error of a write for a generation that takes none (any more)."""
+    live = layout.live
+    now = "a fence stands" if live.fence else f"generation {live.key} is live"
+    return GenerationChanged(
+        f"Collection {layout.names.collection!r} does not take this write: {now}. Derive the "
+        "document by the live generation's recipe and write it again.",
+        claimed=claimed,
+        created=created,
     )
 
 
-def remove(client: Client, names: Names, document_id: str, if_revision: int | None) -> Deleted:
-    """Raises DocumentNotFound, RevisionConflict."""
-    change = Change(document_id=document_id, write=None, if_revision=if_revision)
-    result = _apply(client, names, {0: change})[0]
-    if isinstance(result, TanyuanError):
-        raise result
-    return Deleted(document_id=document_id, revision=result.change.revision, chunks=result.removed)
+def _written(change: Change) -> Written:
+    return Written(
+        document_id=change.document_id,
+        revision=change.revision,
+        chunks=len(change.chunks),
+        status="created" if change.creates else "updated",
+    )
+
+
+def _pause(attempt: int) -> None:
+    if attempt:
+        # Writers of the same document would else meet again and again.
+        time.sleep(random.uniform(0, 0.05 * attempt))  # noqa: S311
 
 
 def _rounds(ids: Sequence[str]) -> Iterator[list[int]]:
@@ -93,122 +212,3 @@ def _rounds(ids: Sequence[str]) -> Iterator[list[int]]:
             rounds.append([])
         rounds[turn].append(number)
     return iter(rounds)
-
-
-def _apply(
-    client: Client, names: Names, changes: dict[int, Change]
-) -> dict[int, Changed | TanyuanError]:
-    """Changes of different documents through the three steps. Raises CollectionNotFound."""
-    results: dict[int, Changed | TanyuanError] = {}
-    pending = changes
-    for attempt in range(_ATTEMPTS):
-        if attempt:
-            # Writers of the same document would else meet again and again.
-            time.sleep(random.uniform(0, 0.05 * attempt))  # noqa: S311
-        try:
-            done, pending = _attempt(client, names, pending)
-        except CollectionNotFound:
-            raise
-        except TanyuanError as error:
-            # Others of the batch may be done, so this is the result of these, not of the call.
-            return results | dict.fromkeys(pending, error)
-        results |= done
-        if not pending:
-            return results
-    for number, change in pending.items():
-        results[number] = RevisionConflict(
-            f"Document {change.document_id!r} is being changed by others all the time; try again."
-        )
-    return results
-
-
-def _attempt(
-    client: Client, names: Names, changes: dict[int, Change]
-) -> tuple[dict[int, Changed | TanyuanError], dict[int, Change]]:
-    """(results, changes whose claim another writer forestalled)."""
-    results: dict[int, Changed | TanyuanError] = {}
-    again: dict[int, Change] = {}
-    ids = [change.document_id for change in changes.values()]
-    records = read_records(client, names.documents, ids)
-    ready: dict[int, Change] = {}
-    for number, change in changes.items():
-        current = replace(change, before=records.get(change.document_id))
-        refused = _refusal(current)
-        if refused is None:
-            ready[number] = current
-        else:
-            results[number] = refused
-            _finish_tombstone(client, names, current)
-    claimed: dict[int, tuple[Change, Outcome]] = {}
-    claims = _claim(client, names, list(ready.values()))
-    for (number, change), claim in zip(ready.items(), claims, strict=True):
-        if claim.error is None:
-            claimed[number] = (change, claim)
-        elif isinstance(claim.error, VersionConflict):
-            again[number] = change  # its condition is looked at again with the new record
-        else:
-            results[number] = claim.error
-    done = _chunks_and_complete(client, names, list(claimed.values()))
-    return results | dict(zip(claimed, done, strict=True)), again
-
-
-def _refusal(change: Change) -> TanyuanError | None:
-    """Why the change may not be made on the record that is there."""
-    there = change.before is not None and not change.before.deleted
-    if change.write is None and not there:
-        return DocumentNotFound(f"There is no document {change.document_id!r}.")
-    revision = change.before.revision if change.before and there else 0
-    if change.if_revision is not None and change.if_revision != revision:
-        found = f"is at revision {revision}" if there else "is not there"
-        return RevisionConflict(
-            f"Document {change.document_id!r} {found}, not at revision {change.if_revision}; "
-            "read it and try again."
-        )
-    return None
-
-
-def _finish_tombstone(client: Client, names: Names, change: Change) -> None:
-    """Remove the chunks that a cut-off delete left, when the delete is tried again."""
-    record = change.before
-    if change.write is None and record is not None and record.deleted and not record.complete:
-        send(client, names.chunks, delete_operations(change, record.revision, 0))
-        claim = Outcome(seq_no=record.seq_no, primary_term=record.primary_term)
-        send(client, names.documents, [completion(change, claim)])
-
-
-def _claim(client: Client, names: Names, changes: Sequence[Change]) -> list[Outcome]:
-    now = datetime.now(UTC).isoformat(timespec="milliseconds")
-    return send(client, names.documents, (claim_operation(change, now) for change in changes))
-
-
-def _chunks_and_complete(
-    client: Client, names: Names, claimed: Sequence[tuple[Change, Outcome]]
-) -> list[Changed | TanyuanError]:
-    """Steps two and three."""
-    owners: list[int] = []
-
-    def operations() -> Iterator[Operation]:
-        # Made as they are sent: the vectors of a whole batch are large as JSON values.
-        for owner, (change, _) in enumerate(claimed):
-            surplus = delete_operations(change, change.revision, len(change.chunks))
-            for operation in chain(put_operations(change), surplus):
-                owners.append(owner)
-                yield operation
-
-    outcomes = send(client, names.chunks, operations())
-    errors: dict[int, TanyuanError] = {}
-    removed = [0] * len(claimed)
-    for owner, outcome in zip(owners, outcomes, strict=True):
-        # A newer writer's chunk is there already: step three will find that out.
-        if outcome.error is not None and not isinstance(outcome.error, VersionConflict):
-            errors.setdefault(owner, outcome.error)
-        removed[owner] += outcome.result == "deleted"
-    good = [owner for owner in range(len(claimed)) if owner not in errors]
-    completions = send(client, names.documents, (completion(*claimed[owner]) for owner in good))
-    for owner, outcome in zip(good, completions, strict=True):
-        if outcome.error is not None and not isinstance(outcome.error, VersionConflict):
-            errors[owner] = outcome.error
-    return [
-        errors.get(owner) or Changed(change=change, removed=removed[owner])
-        for owner, (change, _) in enumerate(claimed)
-    ]

@@ -2,27 +2,34 @@
 
 import json
 import sqlite3
+from collections import Counter
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from server.documents import Document, IndexedChunk
 from server.errors import DocumentNotFound, RevisionConflict
 from server.stores.contract import Deleted, Write, Written
 from server.stores.embedded.filters import labels_by_key
-from server.stores.embedded.rows import State
+from server.stores.embedded.states import State
 from server.stores.filters import labels_of
+from server.stores.generations import Derivation
 
 _REMOVALS_KEPT = 100_000  # numbers of the counter for which a process can follow without reloading
 
 
 class Change:
-    """The changes of one transaction, each taking the next number of the collection's counter."""
+    """The changes of one transaction, each taking the next number of the collection's counter.
+
+    ``state``: as the transaction sees it, of the generation that chunks are put into.
+    """
 
     def __init__(self, connection: sqlite3.Connection, state: State) -> None:
         self._connection = connection
         self._generation = state.generation
-        self._sequence = state.sequence
-        self._text_sequence = state.text_sequence
-        self._documents, self._chunks = state.documents, state.chunks
+        self._live = state.live
+        self._before = self._sequence = state.sequence
+        self._documents = state.documents
+        self._chunks = Counter[int]()  # how many more, of each generation that changed
         self._now = datetime.now(UTC).isoformat(timespec="milliseconds")
 
     def put(self, write: Write) -> Written | RevisionConflict:
@@ -37,11 +44,8 @@ class Change:
         else:
             self._connection.execute("DELETE FROM tombstones WHERE document_id = ?", (document.id,))
         self._insert_document(document, revision + 1)
-        version = self._sequence
-        for indexed in write.chunks:
-            self._insert_chunk(indexed, version)
+        self._insert_chunks(write.chunks, self._sequence)
         self._documents += 1
-        self._chunks += len(write.chunks)
         return Written(
             document_id=document.id,
             revision=revision + 1,
@@ -62,16 +66,46 @@ class Change:
         )
         return Deleted(document_id=document_id, revision=revision + 1, chunks=chunks)
 
+    def derive(self, derivation: Derivation) -> bool:
+        """Put chunks in place of all that the generation has of a document, unless it has another
+        revision by now. Of a deleted one there is nothing: chunks go with their document."""
+        version, revision = self._current(derivation.document_id)
+        if version is None or derivation.document is None:
+            return version is None and derivation.document is None
+        if revision != derivation.revision:
+            return False
+        self._record_removals(version, derivation.document_id, self._generation)
+        self._connection.execute(
+            "DELETE FROM chunks WHERE version = ? AND generation = ?", (version, self._generation)
+        )
+        self._insert_chunks(derivation.chunks, version)
+        return True
+
+    def remove_chunk(self, number: int, generation: int, chunk_id: str) -> None:
+        """Remove one chunk and nothing else."""
+        self._record_removal(number, generation, chunk_id)
+        self._connection.execute("DELETE FROM chunks WHERE id = ?", (number,))
+
     def finish(self) -> None:
         """Record the counter and the counts, and forget removals that all indexes have long followed."""
-        horizon = min(self._text_sequence, self._sequence - _REMOVALS_KEPT)
+        for generation, more in self._chunks.items():
+            self._connection.execute(
+                "UPDATE generations SET chunks = chunks + ? WHERE id = ?", (more, generation)
+            )
+        # A text index that was level and of which nothing changed is level still.
+        self._connection.execute(
+            "UPDATE generations SET text_sequence = ? WHERE text_sequence = ? "
+            "AND id NOT IN (SELECT value FROM json_each(?))",
+            (self._sequence, self._before, json.dumps(list(self._chunks))),
+        )
+        [followed] = self._connection.execute(
+            "SELECT text_sequence FROM generations WHERE id = ?", (self._live,)
+        ).fetchone()
+        horizon = min(followed, self._sequence - _REMOVALS_KEPT)
         self._connection.execute("DELETE FROM removals WHERE sequence <= ?", (horizon,))
         self._connection.execute(
             "UPDATE state SET sequence = ?, pruned = max(pruned, ?), documents = ?",
             (self._sequence, horizon, self._documents),
-        )
-        self._connection.execute(
-            "UPDATE generations SET chunks = ? WHERE id = ?", (self._chunks, self._generation)
         )
 
     def _next(self) -> int:
@@ -89,21 +123,30 @@ class Change:
 
     def _remove(self, version: int, document_id: str) -> int:
         """Drop a version with all that hangs on it; returns its chunks in the live generation."""
-        rows = self._connection.execute(
-            "SELECT generation, id, position FROM chunks WHERE version = ?", (version,)
-        ).fetchall()
-        self._connection.executemany(
-            "INSERT INTO removals VALUES (?, ?, ?, ?)",
-            [
-                (self._next(), generation, chunk, f"{document_id}:{position}")
-                for generation, chunk, position in rows
-            ],
-        )
+        chunks = self._record_removals(version, document_id)
         self._connection.execute("DELETE FROM documents WHERE version = ?", (version,))
-        chunks = sum(1 for generation, _, _ in rows if generation == self._generation)
         self._documents -= 1
-        self._chunks -= chunks
         return chunks
+
+    def _record_removals(
+        self, version: int, document_id: str, generation: int | None = None
+    ) -> int:
+        """Of a version's chunks in one generation or in all; returns how many the live one has."""
+        rows = self._connection.execute(
+            "SELECT generation, id, position FROM chunks "
+            "WHERE version = ? AND generation = coalesce(?, generation)",
+            (version, generation),
+        ).fetchall()
+        for of, number, position in rows:
+            self._record_removal(number, of, f"{document_id}:{position}")
+        return sum(1 for of, _, _ in rows if of == self._live)
+
+    def _record_removal(self, number: int, generation: int, chunk_id: str) -> None:
+        self._connection.execute(
+            "INSERT INTO removals VALUES (?, ?, ?, ?)",
+            (self._next(), generation, number, chunk_id),
+        )
+        self._chunks[generation] -= 1
 
     def _insert_document(self, document: Document, revision: int) -> None:
         version = self._next()
@@ -126,6 +169,16 @@ class Change:
         self._connection.executemany(
             "INSERT INTO labels VALUES (?, ?, ?)",
             [(key, value, version) for key, value in labels_by_key(labels_of(document))],
+        )
+
+    def _insert_chunks(self, chunks: Sequence[IndexedChunk], version: int) -> None:
+        """All that the generation has of a version, which is level with that."""
+        for indexed in chunks:
+            self._insert_chunk(indexed, version)
+        self._chunks[self._generation] += len(chunks)
+        self._connection.execute(
+            "INSERT OR REPLACE INTO derivations VALUES (?, ?, ?)",
+            (self._generation, version, len(chunks)),
         )
 
     def _insert_chunk(self, indexed: IndexedChunk, version: int) -> None:

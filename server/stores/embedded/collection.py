@@ -5,29 +5,27 @@ import json
 import os
 import shutil
 import sqlite3
-import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
 
-from server.documents import Passage, StoredDocument, Vector
+from server.documents import Passage, StoredDocument
 from server.errors import (
     CollectionNotFound,
     DocumentNotFound,
+    Fenced,
+    GenerationChanged,
+    GenerationNotFound,
     StoreFull,
-    StoreUnavailable,
     TanyuanError,
 )
 from server.recipes import Recipe
-from server.stores.checks import check_request, check_writes, no_vectors
+from server.stores.checks import check_writes
 from server.stores.contract import (
     Collection,
     Deleted,
     DocumentState,
-    Leg,
-    Legs,
-    LegsRequest,
     Write,
     Written,
 )
@@ -35,9 +33,11 @@ from server.stores.embedded import rows
 from server.stores.embedded.changes import Change
 from server.stores.embedded.database import Database, vendor_errors
 from server.stores.embedded.locks import WriteLock
-from server.stores.embedded.text_follower import TextFollower, text_folder
+from server.stores.embedded.searches import Searches
+from server.stores.embedded.states import State, named, numbered, read_state
+from server.stores.embedded.text_follower import generation_folder, text_folder
 from server.stores.embedded.text_index import TextIndex
-from server.stores.embedded.vector_index import VectorIndex
+from server.stores.generations import Generation
 
 _RESERVE = 16 * 1024 * 1024  # bytes left free on the disk, for deletes and the text index's merges
 _SCAN_CHARS = 4_000_000
@@ -60,28 +60,27 @@ class OpenCollection:
         self.folder = folder
         self.name = folder.name.partition(".")[0]
         self.lock = WriteLock(folder, timeout=lock_timeout)
-        self._database = Database(folder / "collection.db")
-        self._opening = threading.Lock()
-        self._text = TextFollower(folder, self._database, self.lock, lambda: not self.gone)
-        self._vectors: VectorIndex | None = None
+        self.database = Database(folder / "collection.db")
+        self.searches = Searches(folder, self.name, self.database, self.lock, lambda: not self.gone)
+        self._lock_timeout = lock_timeout
 
     @staticmethod
-    def create(folder: Path, *, recipe: Recipe, description: str) -> None:
-        """Make the folder of an empty collection with its first generation."""
+    def create(folder: Path, *, recipe: Recipe, description: str, notes: Mapping[str, str]) -> None:
+        """Make the folder of an empty collection with its first generation. ``notes``: as JSON."""
         folder.mkdir()
-        text = text_folder(1, 1)
-        TextIndex.create(folder / text)
         database = Database.create(folder / "collection.db")
         with contextlib.closing(database), database.writing() as connection:
-            connection.execute("INSERT INTO state VALUES (1, ?, 1, 0, 0, 0)", (description,))
             connection.execute(
-                "INSERT INTO generations VALUES (1, ?, ?, 0, 0)",
-                (json.dumps(recipe.as_json()), text),
+                "INSERT INTO state (only, description, generation, sequence, pruned, documents, "
+                "next_generation, fence) VALUES (1, ?, 1, 0, 0, 0, 2, '')",
+                (description,),
             )
+            insert_generation(connection, folder, 1, recipe=recipe, state="live", sequence=0)
+            connection.executemany("INSERT INTO notes VALUES (?, 1, ?)", list(notes.items()))
         sync_folder(folder)
 
     def close(self) -> None:
-        self._database.close()
+        self.database.close()
 
     @property
     def gone(self) -> bool:
@@ -96,23 +95,34 @@ class OpenCollection:
                 raise CollectionNotFound(f"There is no collection {self.name}.")
             yield
 
+    @contextlib.contextmanager
+    def changing(self) -> Iterator[sqlite3.Connection]:
+        """A transaction under the write lock, of changes that no index follows."""
+        with self.writing(), self.database.writing() as connection:
+            yield connection
+
     def describe(self, description: str) -> None:
-        with self.writing(), self._database.writing() as connection:
+        with self.changing() as connection:
             connection.execute("UPDATE state SET description = ?", (description,))
 
     def described(self) -> Collection:
-        state = self._state()
+        state = self.state()
         return Collection(
             name=self.name,
             description=state.description,
             recipe=state.recipe,
-            generation=f"{state.generation:06}",
+            generation=named(state.generation),
             documents=state.documents,
             chunks=state.chunks,
         )
 
-    def recipe(self) -> Recipe:
-        return self._state().recipe
+    def live(self) -> Generation:
+        return self.state().as_generation()
+
+    def state(self, generation: int | None = None) -> State:
+        """Of a generation, or of the live one. Raises GenerationNotFound."""
+        with self.database.reading() as connection:
+            return read_state(connection, generation)
 
     def states(self, document_ids: Sequence[str]) -> dict[str, DocumentState]:
         return self._read(lambda c, generation: rows.states(c, generation, document_ids))
@@ -134,86 +144,76 @@ class OpenCollection:
             yield from batch
             last = batch[-1].document.id
 
-    def passages(self, chunk_ids: Sequence[str]) -> dict[str, Passage]:
-        return self._read(lambda c, generation: rows.passages(c, generation, chunk_ids))
+    def passages(self, chunk_ids: Sequence[str], generation: str | None) -> dict[str, Passage]:
+        if generation is None:
+            return self._read(lambda c, live: rows.passages(c, live, chunk_ids))
+        try:
+            with self.database.reading() as connection:
+                number = read_state(connection, numbered(generation)).generation
+                return rows.passages(connection, number, chunk_ids)
+        except GenerationNotFound as error:
+            raise GenerationChanged(f"{error.message} Search again.") from error
 
-    def write(self, writes: Sequence[Write]) -> list[Written | TanyuanError]:
+    def write(self, writes: Sequence[Write], key: str | None) -> list[Written | TanyuanError]:
         with self.writing():
             try:
                 with vendor_errors(self.folder):
-                    self._require_room(writes)
-                    with self._database.writing() as connection:
-                        state = rows.read_state(connection)
+                    self.require_room(writes)
+                    with self.database.writing() as connection:
+                        state = read_state(connection)
+                        changed = _changed(state, key)
+                        if changed is not None:
+                            return [changed] * len(writes)
                         check_writes(writes, state.recipe.dimensions)
                         change = Change(connection, state)
                         results: list[Written | TanyuanError] = [
                             change.put(write) for write in writes
                         ]
                         change.finish()
-                self._follow()
+                self.follow()
             except StoreFull as error:
                 return [error] * len(writes)
         return results
 
     def delete(self, document_id: str, if_revision: int | None) -> Deleted:
+        """Raises Fenced, DocumentNotFound, RevisionConflict."""
         with self.writing():
-            with vendor_errors(self.folder), self._database.writing() as connection:
-                change = Change(connection, rows.read_state(connection))
+            with vendor_errors(self.folder), self.database.writing() as connection:
+                state = read_state(connection)
+                if state.fence:
+                    raise Fenced("A generation is about to become live; try again.")
+                change = Change(connection, state)
                 deleted = change.delete(document_id, if_revision)
                 change.finish()
-            self._follow()
+            self.follow()
         return deleted
+
+    def lift(self, fence: str) -> bool:
+        """Take away a fence; False if that one does not stand."""
+        with self.changing() as connection:
+            lifted = connection.execute(
+                "UPDATE state SET fence = '' WHERE fence = ? AND fence != ''", (fence,)
+            )
+            return lifted.rowcount > 0
 
     def refresh(self) -> None:
         """Bring the text index up to every acknowledged write."""
-        state = self._state()
+        state = self.state()
         if state.text_sequence < state.sequence:
             with self.writing(), vendor_errors(self.folder):
-                self._text.follow()
+                self.searches.text(self.state().generation).follow()
 
-    def search(self, request: LegsRequest) -> Legs:
-        state = self._state()
-        check_request(request, state.recipe.dimensions)
-        errors: dict[str, TanyuanError] = {}
-        bm25 = vector = None
-        if request.text is not None:
-            try:
-                bm25 = self._search_text(request)
-            except StoreUnavailable as error:
-                errors["bm25"] = error
-        if request.vector is not None:
-            if not state.recipe.dimensions:
-                errors["vector"] = no_vectors(self.name)
-            else:
-                try:
-                    vector = self._search_vectors(state, request, request.vector)
-                except StoreUnavailable as error:
-                    errors["vector"] = error
-        if errors and self.gone:
-            raise CollectionNotFound(f"There is no collection {self.name}.")
-        return Legs(bm25=bm25, vector=vector, errors=errors)
-
-    def _state(self) -> rows.State:
-        with self._database.reading() as connection:
-            return rows.read_state(connection)
-
-    def _read(self, query: Callable[[sqlite3.Connection, int], _T]) -> _T:
-        """A query of the live generation."""
-        with self._database.reading() as connection:
-            [generation] = connection.execute("SELECT generation FROM state").fetchone()
-            return query(connection, generation)
-
-    def _follow(self) -> None:
-        """Bring the text index up to a change that is stored by now."""
+    def follow(self) -> None:
+        """Bring the live text index up to a change that is stored by now. Needs the write lock."""
         try:
             with vendor_errors(self.folder):
-                self._text.follow()
+                self.searches.text(self.state().generation).follow()
         except StoreFull as error:
             raise StoreFull(
                 f"The change is stored, but search can't see it yet. {error.message}"
             ) from error
 
-    def _require_room(self, writes: Sequence[Write]) -> None:
+    def require_room(self, writes: Sequence[Write]) -> None:
         """Refuse before the disk is full: what is acknowledged must also reach the text index."""
         chars = sum(len(write.document.text) for write in writes)
         chunks = sum(len(write.chunks) for write in writes)
@@ -225,29 +225,60 @@ class OpenCollection:
                 f"{needed >> 20} MB. Free space and try again."
             )
 
-    def _search_text(self, request: LegsRequest) -> Leg:
-        with vendor_errors(self.folder):
-            started = time.perf_counter()
-            hits, total = self._text.search(request)
-        return Leg(hits=tuple(hits), total=total, took_ms=_since(started))
+    @contextlib.contextmanager
+    def settling(self, generation: int) -> Iterator[None]:
+        """The lock on the text index of a generation that is not live; taken before the write lock."""
+        folder = self.folder / generation_folder(generation)
+        self.state(generation)
+        folder.mkdir(parents=True, exist_ok=True)  # a restored collection lacks it
+        with WriteLock(folder, timeout=self._lock_timeout).held():
+            try:
+                self.state(generation)
+            except GenerationNotFound:  # gone since, and its folder has just been made again
+                shutil.rmtree(folder, ignore_errors=True)
+                raise
+            yield
 
-    def _search_vectors(self, state: rows.State, request: LegsRequest, vector: Vector) -> Leg:
-        with vendor_errors(self.folder):
-            started = time.perf_counter()
-            with self._opening:
-                if self._vectors is None or self._vectors.generation != state.generation:
-                    self._vectors = VectorIndex(state.generation, state.recipe.dimensions)
-                vectors = self._vectors
-            with self._database.reading() as connection:
-                hits = vectors.search(
-                    vector,
-                    request.filter,
-                    request.k,
-                    connection,
-                    lambda numbers: rows.chunk_ids(connection, numbers),
-                )
-        return Leg(hits=tuple(hits), total=len(hits), took_ms=_since(started))
+    def _read(self, query: Callable[[sqlite3.Connection, int], _T]) -> _T:
+        """A query of the live generation."""
+        with self.database.reading() as connection:
+            [generation] = connection.execute("SELECT generation FROM state").fetchone()
+            return query(connection, generation)
 
 
-def _since(started: float) -> float:
-    return (time.perf_counter() - started) * 1000
+def insert_generation(
+    connection: sqlite3.Connection,
+    folder: Path,
+    generation: int,
+    *,
+    recipe: Recipe,
+    state: str,
+    sequence: int,
+) -> None:
+    """Make an empty generation that is level with ``sequence``."""
+    text = text_folder(generation, 1)
+    TextIndex.create(folder / text)
+    connection.execute(
+        "INSERT INTO generations (id, recipe, text_folder, text_sequence, chunks, edition, state, "
+        "created_at) VALUES (?, ?, ?, ?, 0, 1, ?, ?)",
+        (
+            generation,
+            json.dumps(recipe.as_json()),
+            text,
+            sequence,
+            state,
+            datetime.now(UTC).isoformat(timespec="milliseconds"),
+        ),
+    )
+
+
+def _changed(state: State, key: str | None) -> GenerationChanged | None:
+    """Why chunks made for ``key`` can't be taken now."""
+    live = state.as_generation()
+    if live.fence:
+        return GenerationChanged("A generation is about to become live; write again after it.")
+    if key not in {None, live.key}:
+        return GenerationChanged(
+            f"Generation {live.key} is live by now, not {key}: derive the chunks by its recipe."
+        )
+    return None

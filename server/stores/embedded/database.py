@@ -8,83 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from server.errors import InvalidInput, StoreFull, StoreTimeout, StoreUnavailable, TanyuanError
-
-SCHEMA_VERSION = 1
-
-# Every document version, chunk and removal takes the next number of one counter (state.sequence) as
-# its primary key, so "what changed since n" is a range of primary keys in each table, and a version
-# never comes back with other labels.
-_SCHEMA = """
-CREATE TABLE state (
-    only INTEGER PRIMARY KEY CHECK (only = 1),
-    description TEXT NOT NULL,
-    generation INTEGER NOT NULL,
-    sequence INTEGER NOT NULL,
-    pruned INTEGER NOT NULL,
-    documents INTEGER NOT NULL
-);
-CREATE TABLE documents (
-    version INTEGER PRIMARY KEY,
-    document_id TEXT NOT NULL UNIQUE,
-    revision INTEGER NOT NULL,
-    content_hash TEXT NOT NULL,
-    updated_at TEXT NOT NULL,
-    title TEXT NOT NULL,
-    source TEXT NOT NULL,
-    acl TEXT NOT NULL,
-    metadata TEXT NOT NULL
-);
-CREATE TABLE texts (
-    version INTEGER PRIMARY KEY REFERENCES documents ON DELETE CASCADE,
-    text TEXT NOT NULL
-);
-CREATE TABLE tombstones (
-    document_id TEXT PRIMARY KEY,
-    revision INTEGER NOT NULL
-) WITHOUT ROWID;
-CREATE TABLE labels (
-    key TEXT NOT NULL,
-    value TEXT NOT NULL,
-    version INTEGER NOT NULL REFERENCES documents ON DELETE CASCADE,
-    PRIMARY KEY (key, value, version)
-) WITHOUT ROWID;
-CREATE INDEX labels_by_version ON labels (version);
-CREATE TABLE generations (
-    id INTEGER PRIMARY KEY,
-    recipe TEXT NOT NULL,
-    text_folder TEXT NOT NULL,
-    text_sequence INTEGER NOT NULL,
-    chunks INTEGER NOT NULL
-);
-CREATE TABLE chunks (
-    id INTEGER PRIMARY KEY,
-    generation INTEGER NOT NULL REFERENCES generations ON DELETE CASCADE,
-    version INTEGER NOT NULL REFERENCES documents ON DELETE CASCADE,
-    position INTEGER NOT NULL,
-    start INTEGER NOT NULL,
-    "end" INTEGER NOT NULL,
-    headings TEXT NOT NULL,
-    text TEXT NOT NULL
-);
-CREATE UNIQUE INDEX chunks_by_version ON chunks (version, generation, position);
-CREATE TABLE terms (
-    chunk INTEGER PRIMARY KEY REFERENCES chunks ON DELETE CASCADE,
-    terms TEXT NOT NULL
-);
-CREATE TABLE vectors (
-    chunk INTEGER PRIMARY KEY REFERENCES chunks ON DELETE CASCADE,
-    generation INTEGER NOT NULL,
-    version INTEGER NOT NULL,
-    vector BLOB NOT NULL
-);
-CREATE TABLE removals (
-    sequence INTEGER PRIMARY KEY,
-    generation INTEGER NOT NULL,
-    chunk INTEGER NOT NULL,
-    chunk_id TEXT NOT NULL
-);
-CREATE INDEX removals_by_chunk ON removals (chunk);
-"""
+from server.stores.embedded.schema import SCHEMA, SCHEMA_VERSION, migrate
 
 _FULL_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 # A quota or a file size limit shows as an I/O error of a write, not as SQLITE_FULL.
@@ -134,7 +58,7 @@ class Database:
         with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = FULL")
-            connection.executescript(f"BEGIN; {_SCHEMA} COMMIT;")
+            connection.executescript(f"BEGIN; {SCHEMA} COMMIT;")
             connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
         return cls(path)
 
@@ -165,6 +89,11 @@ class Database:
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
                 raise
+
+    def copy(self, file: Path) -> None:
+        """Write the database as it is now to a new file, while others write."""
+        with self._connection() as connection, contextlib.closing(sqlite3.connect(file)) as target:
+            connection.backup(target)  # in one step, so that no writer makes it begin again
 
     def close(self) -> None:
         with self._mutex:
@@ -212,8 +141,8 @@ class Database:
         return connection
 
     def _check_schema(self, connection: sqlite3.Connection) -> None:
-        [found] = connection.execute("PRAGMA user_version").fetchone()
-        if found != SCHEMA_VERSION:
+        if not migrate(connection):
+            [found] = connection.execute("PRAGMA user_version").fetchone()
             raise StoreUnavailable(
                 f"{self.path} has the schema version {found}, this program reads {SCHEMA_VERSION}. "
                 "Export the collection with the version that wrote it and import it here."

@@ -3,56 +3,22 @@
 import json
 import sqlite3
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
-from server.documents import Chunk, Document, MetadataValue, Passage, StoredDocument
-from server.recipes import Recipe
+import numpy as np
+
+from server.documents import Chunk, Document, MetadataValue, Passage, StoredDocument, Vector
 from server.stores.contract import DocumentState
 from server.stores.embedded.text_index import TextEntry
+from server.stores.generations import Pending, StoredChunk
 
 _DOCUMENT = """
     SELECT d.document_id, d.title, t.text, d.source, d.acl, d.metadata, d.revision, d.updated_at,
         (SELECT count(*) FROM chunks c WHERE c.version = d.version AND c.generation = ?)
     FROM documents d JOIN texts t ON t.version = d.version
 """
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class State:
-    """A collection's own row and that of its live generation.
-
-    ``sequence`` is the last number given out, ``text_sequence`` how far the text index follows.
-    ``documents`` and ``chunks`` are their counts.
-    """
-
-    description: str
-    generation: int
-    sequence: int
-    documents: int
-    recipe: Recipe
-    text_folder: str
-    text_sequence: int
-    chunks: int
-
-
-def read_state(connection: sqlite3.Connection) -> State:
-    description, generation, sequence, documents, recipe, folder, text_sequence, chunks = (
-        connection.execute(
-            "SELECT s.description, s.generation, s.sequence, s.documents, "
-            "g.recipe, g.text_folder, g.text_sequence, g.chunks "
-            "FROM state s JOIN generations g ON g.id = s.generation"
-        ).fetchone()
-    )
-    return State(
-        description=description,
-        generation=generation,
-        sequence=sequence,
-        documents=documents,
-        recipe=Recipe.from_json(json.loads(recipe)),
-        text_folder=folder,
-        text_sequence=text_sequence,
-        chunks=chunks,
-    )
+_PENDING = """
+    NOT EXISTS (SELECT 1 FROM derivations l WHERE l.version = d.version AND l.generation = ?)
+"""
 
 
 def states(
@@ -85,10 +51,41 @@ def documents_after(
     connection: sqlite3.Connection, generation: int, document_id: str, *, max_chars: int
 ) -> list[StoredDocument]:
     """The next documents by id, until their texts pass ``max_chars``."""
-    cursor = connection.execute(
-        f"{_DOCUMENT} WHERE d.document_id > ? ORDER BY d.document_id LIMIT 500",
-        (generation, document_id),
+    return _until(
+        connection.execute(
+            f"{_DOCUMENT} WHERE d.document_id > ? ORDER BY d.document_id LIMIT 500",
+            (generation, document_id),
+        ),
+        max_chars,
     )
+
+
+def pending_after(
+    connection: sqlite3.Connection, generation: int, document_id: str, *, max_chars: int
+) -> list[Pending]:
+    """The same of documents that are not level."""
+    return [
+        Pending(document_id=stored.document.id, revision=stored.revision, document=stored.document)
+        for stored in _until(
+            connection.execute(
+                f"{_DOCUMENT} WHERE d.document_id > ? AND {_PENDING} "
+                "ORDER BY d.document_id LIMIT 500",
+                (generation, document_id, generation),
+            ),
+            max_chars,
+        )
+    ]
+
+
+def pending_count(connection: sqlite3.Connection, generation: int) -> int:
+    [count] = connection.execute(
+        f"SELECT count(*) FROM documents d WHERE {_PENDING}",  # noqa: S608
+        (generation,),
+    ).fetchone()
+    return int(count)
+
+
+def _until(cursor: sqlite3.Cursor, max_chars: int) -> list[StoredDocument]:
     found: list[StoredDocument] = []
     chars = 0
     for row in cursor:
@@ -109,7 +106,7 @@ def _stored(row: tuple[str, str, str, str, str, str, int, str, int]) -> StoredDo
             title=title,
             source=source,
             acl=tuple(json.loads(acl)),
-            metadata=_metadata(metadata),
+            metadata=metadata_of(metadata),
         ),
         revision=revision,
         chunks=chunks,
@@ -117,7 +114,7 @@ def _stored(row: tuple[str, str, str, str, str, str, int, str, int]) -> StoredDo
     )
 
 
-def _metadata(stored: str) -> dict[str, MetadataValue]:
+def metadata_of(stored: str) -> dict[str, MetadataValue]:
     return {
         key: tuple(value) if isinstance(value, list) else value
         for key, value in json.loads(stored).items()
@@ -151,10 +148,48 @@ def passages(
             ),
             title=title,
             source=source,
-            metadata=_metadata(metadata),
+            metadata=metadata_of(metadata),
             revision=revision,
         )
     return found
+
+
+def vector_in(stored: bytes | None) -> Vector | None:
+    """A vector as it lies in its row, of whatever size."""
+    if stored is None:
+        return None
+    return np.frombuffer(stored[: len(stored) // 4 * 4], "<f4").astype(np.float32)
+
+
+def chunks(
+    connection: sqlite3.Connection,
+    generation: int,
+    document_ids: Sequence[str],
+    *,
+    dimensions: int,
+) -> dict[str, tuple[StoredChunk, ...]]:
+    """What the generation has of documents, by position; a vector that is damaged is none."""
+    found: dict[str, list[StoredChunk]] = {}
+    for document_id, position, text, start, end, headings, vector in connection.execute(
+        'SELECT d.document_id, c.position, c.text, c.start, c."end", c.headings, '
+        "CAST(v.vector AS BLOB) FROM documents d JOIN chunks c ON c.version = d.version AND c.generation = ? "
+        "LEFT JOIN vectors v ON v.chunk = c.id "
+        "WHERE d.document_id IN (SELECT value FROM json_each(?)) ORDER BY c.position",
+        (generation, json.dumps(list(document_ids))),
+    ):
+        chunk = Chunk(
+            document_id=document_id,
+            position=position,
+            text=text,
+            start=start,
+            end=end,
+            headings=tuple(json.loads(headings)),
+        )
+        kept = vector_in(vector)
+        if kept is not None and not (kept.shape == (dimensions,) and np.isfinite(kept).all()):
+            kept = None
+        found.setdefault(document_id, []).append(StoredChunk(chunk=chunk, vector=kept))
+    return {document_id: tuple(stored) for document_id, stored in found.items()}
 
 
 def chunk_ids(connection: sqlite3.Connection, numbers: Sequence[int]) -> dict[int, str]:

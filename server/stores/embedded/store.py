@@ -5,13 +5,21 @@ import shutil
 import sqlite3
 import threading
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from server.documents import Passage, StoredDocument, check_collection
-from server.errors import CollectionExists, CollectionNotFound, StoreUnavailable, TanyuanError
+from server.errors import (
+    CollectionExists,
+    CollectionNotFound,
+    Fenced,
+    StoreUnavailable,
+    TanyuanError,
+)
 from server.recipes import Recipe
+from server.stores.audit import Audits
 from server.stores.contract import (
     Collection,
     Deleted,
@@ -21,9 +29,17 @@ from server.stores.contract import (
     Write,
     Written,
 )
+from server.stores.embedded.audits import EmbeddedAudits
+from server.stores.embedded.backups import copy_in, copy_out
 from server.stores.embedded.collection import OpenCollection, sync_folder
 from server.stores.embedded.database import vendor_errors
+from server.stores.embedded.generations import EmbeddedGenerations
 from server.stores.embedded.locks import WriteLock
+from server.stores.embedded.notes import EmbeddedNotes
+from server.stores.fences import LIFT_SECONDS, await_unfenced
+from server.stores.generations import Generation, Generations
+from server.stores.note_checks import check_key, encoded
+from server.stores.notes import Notes
 
 LOCK_TIMEOUT = 60.0
 
@@ -32,14 +48,26 @@ class EmbeddedStore:
     """The store of ``server.stores.contract`` in a folder. Construct after a fork.
 
     ``lock_timeout``: seconds that a write waits for other writers before StoreTimeout.
+    ``lift_seconds``: seconds that a delete waits for a fence before it takes the maker for dead.
     """
 
     kind = "embedded"
+    follow_seconds = 0.0  # every read looks
 
-    def __init__(self, folder: Path, *, lock_timeout: float = LOCK_TIMEOUT) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        lock_timeout: float = LOCK_TIMEOUT,
+        lift_seconds: float = LIFT_SECONDS,
+    ) -> None:
         self._folder = folder.absolute()
         self._place = self._folder / "collections"
         self._lock_timeout = lock_timeout
+        self._lift_seconds = lift_seconds
+        self.generations: Generations = EmbeddedGenerations(self._opened)
+        self.notes: Notes = EmbeddedNotes(self._opened)
+        self.audits: Audits = EmbeddedAudits(self._opened)
         self._open: dict[str, OpenCollection] = {}
         self._mutex = threading.Lock()
         self._closed = False
@@ -51,18 +79,36 @@ class EmbeddedStore:
                     for left in self._place.glob(".*"):
                         shutil.rmtree(left, ignore_errors=True)
 
-    def create_collection(self, name: str, *, recipe: Recipe, description: str = "") -> Collection:
-        check_collection(name)
-        with vendor_errors(self._folder):
-            self._require_open()
-            with self._catalog.held():
-                if self._folder_of(name) is not None:
-                    raise CollectionExists(f"There is a collection {name} already.")
-                unique = uuid.uuid4().hex[:12]
-                draft = self._place / f".{unique}"
-                OpenCollection.create(draft, recipe=recipe, description=description)
-                draft.rename(self._place / f"{name}.{unique}")
-                sync_folder(self._place)
+    def create_collection(
+        self,
+        name: str,
+        *,
+        recipe: Recipe,
+        description: str = "",
+        notes: Mapping[str, Mapping[str, Any]] | None = None,
+    ) -> Collection:
+        stored = {check_key(key): encoded(value) for key, value in (notes or {}).items()}
+        with self._drafted(name) as draft:
+            OpenCollection.create(draft, recipe=recipe, description=description, notes=stored)
+        return self.collection(name)
+
+    def backup(self, collection: str, folder: Path) -> Path:
+        """Write a copy of a collection as it is now to ``folder``, while others write; its path.
+
+        The file holds all but the text index, which follows from it.
+        """
+        with self._opened(collection) as opened:
+            return copy_out(opened.database, folder / f"{collection}.db")
+
+    def restore(self, name: str, file: Path) -> Collection:
+        """Make a new collection of what ``backup`` wrote.
+
+        Raises CollectionExists; InvalidInput for a file that is none, or is damaged.
+        """
+        with self._drafted(name) as draft:
+            copy_in(file, draft)
+        with self._opened(name) as opened, opened.writing():
+            opened.follow()
         return self.collection(name)
 
     def describe(self, name: str, description: str) -> Collection:
@@ -83,9 +129,9 @@ class EmbeddedStore:
         with self._opened(name) as collection:
             return collection.described()
 
-    def recipe(self, name: str) -> Recipe:
+    def live(self, name: str, *, fresh: bool = False) -> Generation:  # noqa: ARG002 - it always is
         with self._opened(name) as collection:
-            return collection.recipe()
+            return collection.live()
 
     def delete_collection(self, name: str) -> int:
         with self._opened(name) as collection:
@@ -107,11 +153,15 @@ class EmbeddedStore:
         collection: str,
         writes: Sequence[Write],
         *,
+        key: str | None = None,
         refresh: bool = False,  # noqa: ARG002
     ) -> list[Written | TanyuanError]:
-        """As the contract; search sees the writes at once, whatever ``refresh`` says."""
+        """As the contract; search sees the writes at once, whatever ``refresh`` says.
+
+        GenerationChanged claims nothing here: the document is as it was.
+        """
         with self._opened(collection) as opened:
-            return opened.write(writes)
+            return opened.write(writes, key)
 
     def delete(
         self,
@@ -122,7 +172,10 @@ class EmbeddedStore:
         refresh: bool = False,  # noqa: ARG002 - search sees it at once
     ) -> Deleted:
         with self._opened(collection) as opened:
-            return opened.delete(document_id, if_revision)
+            while True:
+                await_unfenced(opened.live, opened.lift, seconds=self._lift_seconds)
+                with contextlib.suppress(Fenced):  # a new one stands since
+                    return opened.delete(document_id, if_revision)
 
     def document(self, collection: str, document_id: str) -> StoredDocument:
         with self._opened(collection) as opened:
@@ -134,11 +187,13 @@ class EmbeddedStore:
 
     def search(self, collection: str, request: LegsRequest) -> Legs:
         with self._opened(collection) as opened:
-            return opened.search(request)
+            return opened.searches.search(request)
 
-    def passages(self, collection: str, chunk_ids: Sequence[str]) -> dict[str, Passage]:
+    def passages(
+        self, collection: str, chunk_ids: Sequence[str], *, generation: str | None = None
+    ) -> dict[str, Passage]:
         with self._opened(collection) as opened:
-            return opened.passages(chunk_ids)
+            return opened.passages(chunk_ids, generation)
 
     def refresh(self, collection: str) -> None:
         with self._opened(collection) as opened:
@@ -159,6 +214,25 @@ class EmbeddedStore:
             collections, self._open = self._open, {}
         for collection in collections.values():
             collection.close()
+
+    @contextlib.contextmanager
+    def _drafted(self, name: str) -> Iterator[Path]:
+        """A folder's path to fill, which becomes the collection. Raises CollectionExists."""
+        check_collection(name)
+        with vendor_errors(self._folder):
+            self._require_open()
+            with self._catalog.held():
+                if self._folder_of(name) is not None:
+                    raise CollectionExists(f"There is a collection {name} already.")
+                unique = uuid.uuid4().hex[:12]
+                draft = self._place / f".{unique}"
+                try:
+                    yield draft
+                    draft.rename(self._place / f"{name}.{unique}")
+                except BaseException:
+                    shutil.rmtree(draft, ignore_errors=True)
+                    raise
+                sync_folder(self._place)
 
     @contextlib.contextmanager
     def _opened(self, name: str) -> Iterator[OpenCollection]:

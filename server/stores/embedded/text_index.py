@@ -25,6 +25,7 @@ _ID = "chunk"
 _WRITER_BYTES = 64_000_000
 _MARGIN = 64  # hits fetched past k, so that ties at the cut can be ordered
 _MOST = 40_000
+_PAGE = 10_000  # chunks listed at once
 
 
 class TextIndexDamaged(Exception):
@@ -184,6 +185,58 @@ class TextIndex:
         ]
         ranked.sort(key=lambda hit: (-hit[1], hit[0]))
         return ranked[:k], int(found.count)  # type: ignore[attr-defined]
+
+    def containing(self, fields: Sequence[str], terms: Sequence[str]) -> Iterator[list[int]]:
+        """Pages of ascending numbers of the chunks of which one of ``fields`` holds every term."""
+        import tantivy  # noqa: PLC0415
+
+        query, must = tantivy.Query, tantivy.Occur.Must
+        if not terms:
+            return iter(())
+        wanted = query.boolean_query(
+            [
+                (
+                    tantivy.Occur.Should,
+                    query.boolean_query(
+                        [
+                            (must, query.term_query(self.schema, field, term, "freq"))
+                            for term in dict.fromkeys(terms)
+                        ]
+                    ),
+                )
+                for field in fields
+            ]
+        )
+        return self._pages(wanted)
+
+    def numbers(self) -> Iterator[list[int]]:
+        """Pages of the numbers of all chunks, ascending; one that stands twice comes twice."""
+        import tantivy  # noqa: PLC0415
+
+        return self._pages(tantivy.Query.all_query())
+
+    def _pages(self, wanted: "tantivy.Query") -> Iterator[list[int]]:
+        """Numbers of all that match, of what the index shows when this begins."""
+        import tantivy  # noqa: PLC0415
+
+        query, must = tantivy.Query, tantivy.Occur.Must
+        searcher, after = self._searcher, 0
+        while True:
+            above = query.range_query(
+                self.schema, _ID, tantivy.FieldType.Unsigned, after, include_lower=False
+            )
+            with _damage_named():
+                hits = searcher.search(
+                    query.boolean_query([(must, wanted), (must, above)]),
+                    limit=_PAGE,
+                    count=False,
+                    order_by_field=_ID,
+                    order=tantivy.Order.Asc,
+                ).hits
+            if not hits:
+                return
+            yield [int(number) for number, _ in hits]
+            after = int(hits[-1][0])
 
     def _query(
         self, clauses: Sequence[TextClause], condition: "tantivy.Query | None"

@@ -2,7 +2,7 @@
 
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,6 +16,7 @@ from server.stores.filters import Filter
 _BATCH = 10_000
 _MARGIN = 64  # hits fetched past k, so that ties at the cut can be ordered
 _MOST = 40_000
+_NO_VERSION = 2**62  # above every number
 _LEAVES = 256  # cached masks
 _DEAD_SHARE = 0.2  # removed vectors that are carried along before they are thrown out
 
@@ -42,7 +43,7 @@ class VectorIndex:
     def _clear(self) -> None:
         self._index: Any = self._faiss.IndexFlatIP(self._dimensions)
         self._chunks: NDArray[np.int64] = np.empty(0, dtype=np.int64)  # ascending
-        self._versions: NDArray[np.int64] = np.empty(0, dtype=np.int64)  # ascending
+        self._versions: NDArray[np.int64] = np.empty(0, dtype=np.int64)
         self._live: Mask = np.empty(0, dtype=np.bool_)
         self._leaves: dict[LabelCondition, Mask] = {}
         self._sequence = 0
@@ -106,9 +107,9 @@ class VectorIndex:
         known = self._leaves.pop(leaf, None)
         done = 0 if known is None else len(known)
         if known is None or done < len(self._versions):
-            after = int(self._versions[done - 1]) if done else 0
-            # A version's chunks come together, so none of ``after``'s can be among the new ones.
-            versions = versions_with(leaf, after, connection)
+            # Chunks may come of versions that are older than those before them: derived again.
+            lowest = int(self._versions[done:].min(initial=_NO_VERSION))
+            versions = versions_with(leaf, lowest - 1, connection)
             new = np.isin(self._versions[done:], versions)
             known = new if known is None else np.concatenate((known, new))
         self._leaves[leaf] = known  # the youngest last
@@ -145,19 +146,28 @@ class VectorIndex:
 
     def _add(self, connection: sqlite3.Connection) -> None:
         cursor = connection.execute(
-            "SELECT chunk, version, vector FROM vectors "
+            "SELECT chunk, version, CAST(vector AS BLOB) FROM vectors "
             "WHERE chunk > ? AND generation = ? ORDER BY chunk",
             (self._sequence, self.generation),
         )
-        chunks, versions = [self._chunks], [self._versions]
+        chunks, versions, live = [self._chunks], [self._versions], [self._live]
         while rows := cursor.fetchmany(_BATCH):
             chunks.append(np.array([row[0] for row in rows], dtype=np.int64))
             versions.append(np.array([row[1] for row in rows], dtype=np.int64))
-            block = np.frombuffer(b"".join(row[2] for row in rows), dtype="<f4")
-            self._index.add(block.reshape(len(rows), self._dimensions).astype(np.float32))
+            vectors, sound = self._block([row[2] for row in rows])
+            live.append(sound)
+            self._index.add(vectors)
         self._chunks, self._versions = np.concatenate(chunks), np.concatenate(versions)
-        new = np.ones(len(self._chunks) - len(self._live), dtype=np.bool_)
-        self._live = np.concatenate((self._live, new))
+        self._live = np.concatenate(live)
+
+    def _block(self, stored: Sequence[bytes]) -> tuple[NDArray[np.float32], Mask]:
+        """Vectors as a matrix, and which are sound: one that was damaged is left out of searches."""
+        size = 4 * self._dimensions
+        sized = np.array([len(vector) == size for vector in stored])
+        whole = b"".join(vector if len(vector) == size else bytes(size) for vector in stored)
+        vectors = np.frombuffer(whole, "<f4").reshape(len(stored), self._dimensions)
+        finite = np.isfinite(vectors).all(axis=1)
+        return np.where(finite[:, np.newaxis], vectors, np.float32(0)), sized & finite
 
     def _compact(self) -> None:
         index = self._faiss.IndexFlatIP(self._dimensions)

@@ -1,0 +1,1 @@
+"""Lifecycle: rebuild, promote and roll back generations, change dictionaries, verify and mend."""

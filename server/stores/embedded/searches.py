@@ -1,0 +1,158 @@
+"""Searches: the two indexes of one collection that follow its database, and what they are asked."""
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from server.documents import Vector, document_id_of
+from server.errors import (
+    CollectionNotFound,
+    GenerationChanged,
+    GenerationNotFound,
+    StoreUnavailable,
+    TanyuanError,
+)
+from server.stores.checks import check_request, no_vectors
+from server.stores.contract import Leg, Legs, LegsRequest
+from server.stores.embedded import rows
+from server.stores.embedded.database import Database, vendor_errors
+from server.stores.embedded.locks import WriteLock
+from server.stores.embedded.states import State, named, read_state
+from server.stores.embedded.text_follower import TextFollower
+from server.stores.embedded.vector_index import VectorIndex
+
+_IDLE_SECONDS = 30.0
+
+
+class Searches:
+    """Thread-safe."""
+
+    def __init__(
+        self,
+        folder: Path,
+        name: str,
+        database: Database,
+        lock: WriteLock,
+        still_there: Callable[[], bool],
+    ) -> None:
+        self._folder = folder
+        self._name = name
+        self._database = database
+        self._lock = lock
+        self._still_there = still_there
+        self._opening = threading.Lock()
+        self._texts: dict[int, TextFollower] = {}
+        self._vectors: dict[int, VectorIndex] = {}
+        self._used: dict[int, float] = {}  # generation → when
+
+    def text(self, generation: int) -> TextFollower:
+        with self._opening:
+            self._note_use(generation)
+            if generation not in self._texts:
+                self._texts[generation] = TextFollower(
+                    self._folder, generation, self._database, self._lock, self._still_there
+                )
+            return self._texts[generation]
+
+    def forget(self, generation: int) -> None:
+        """Let go of the indexes of a generation that was dropped."""
+        with self._opening:
+            self._close(generation)
+
+    def _vector_index(self, state: State) -> VectorIndex:
+        with self._opening:
+            self._note_use(state.generation)
+            if state.generation not in self._vectors:
+                self._vectors[state.generation] = VectorIndex(
+                    state.generation, state.recipe.dimensions
+                )
+            return self._vectors[state.generation]
+
+    def _note_use(self, generation: int) -> None:
+        """Indexes of another generation stay open for a while after a promotion, for searches under
+        way; for ever, they would keep memory, and the room on the disk of files that were removed."""
+        now = time.monotonic()
+        self._used[generation] = now
+        for idle in [each for each, at in self._used.items() if now - at > _IDLE_SECONDS]:
+            self._close(idle)
+
+    def _close(self, generation: int) -> None:
+        self._texts.pop(generation, None)
+        self._vectors.pop(generation, None)
+        self._used.pop(generation, None)
+
+    def search(self, request: LegsRequest) -> Legs:
+        """Both legs of one generation, though another may become live meanwhile."""
+        while True:
+            state = self._state()
+            if request.generation not in {None, named(state.generation)}:
+                raise GenerationChanged(
+                    f"Generation {named(state.generation)} is live in collection {self._name} by "
+                    f"now, not {request.generation}: make terms and vector by its recipe."
+                )
+            check_request(request, state.recipe.dimensions)
+            # What was dropped in the middle of a search may have been found in part only.
+            with contextlib.suppress(GenerationNotFound):
+                legs = self._legs(state, request)
+                self._state(state.generation)
+                return legs
+
+    def containing(self, terms: tuple[str, ...]) -> Iterator[str]:
+        """Ids of documents of which the live generation has a chunk that holds every term."""
+        last = None
+        text = self.text(self._state().generation)
+        for chunk_id in text.containing(("bigrams", "title_bigrams"), terms):
+            document_id = document_id_of(chunk_id)
+            if document_id != last:  # a document's chunks have numbers in a row
+                yield document_id
+            last = document_id
+
+    def _state(self, generation: int | None = None) -> State:
+        with self._database.reading() as connection:
+            return read_state(connection, generation)
+
+    def _legs(self, state: State, request: LegsRequest) -> Legs:
+        errors: dict[str, TanyuanError] = {}
+        bm25 = vector = None
+        if request.text is not None:
+            try:
+                bm25 = self._search_text(state, request)
+            except StoreUnavailable as error:
+                errors["bm25"] = error
+        if request.vector is not None:
+            if not state.recipe.dimensions:
+                errors["vector"] = no_vectors(self._name)
+            else:
+                try:
+                    vector = self._search_vectors(state, request, request.vector)
+                except StoreUnavailable as error:
+                    errors["vector"] = error
+        if errors and not self._still_there():
+            raise CollectionNotFound(f"There is no collection {self._name}.")
+        return Legs(generation=named(state.generation), bm25=bm25, vector=vector, errors=errors)
+
+    def _search_text(self, state: State, request: LegsRequest) -> Leg:
+        with vendor_errors(self._folder):
+            started = time.perf_counter()
+            hits, total = self.text(state.generation).search(request)
+        return Leg(hits=tuple(hits), total=total, took_ms=_since(started))
+
+    def _search_vectors(self, state: State, request: LegsRequest, vector: Vector) -> Leg:
+        with vendor_errors(self._folder):
+            started = time.perf_counter()
+            vectors = self._vector_index(state)
+            with self._database.reading() as connection:
+                hits = vectors.search(
+                    vector,
+                    request.filter,
+                    request.k,
+                    connection,
+                    lambda numbers: rows.chunk_ids(connection, numbers),
+                )
+        return Leg(hits=tuple(hits), total=len(hits), took_ms=_since(started))
+
+
+def _since(started: float) -> float:
+    return (time.perf_counter() - started) * 1000

@@ -35,6 +35,7 @@ from tests.services.elasticsearch import targets
 C = "handbook"
 KILLS = int(os.environ.get("TANYUAN_TEST_KILLS", "7"))
 DOCUMENTS = 1_000
+ATTEMPTS = 10
 
 
 @dataclass
@@ -111,6 +112,28 @@ def moment(place: Place, number: int, seconds: float) -> Callable[[], bool]:
     }.get(number % 7, lambda: time.monotonic() > at)
 
 
+def kill(place: Place, number: int, seconds: float) -> str:
+    """Kill a rebuild that is under way; where it was. One that ended by itself first does not count:
+    the next is begun."""
+    store = place.store
+    for attempt in range(ATTEMPTS):
+        before = store.live(C, fresh=True).id
+        due = moment(place, number + 7 * KILLS * attempt, seconds)
+        process = place.rebuild(64 + number + 100 * attempt)
+        while not due() and process.poll() is None:
+            pass  # the fence stands for some milliseconds
+        process.send_signal(signal.SIGKILL)
+        if process.wait() == -signal.SIGKILL:
+            live = store.live(C, fresh=True)
+            if live.fence:
+                return "fenced"
+            if live.id != before:
+                return "swapped"
+            records = Rebuilds(store.notes, C).all()
+            return next((each.state for each in records if not each.ended), "beginning")
+    raise AssertionError(f"every rebuild ended before it was killed at moment {number % 7}")
+
+
 @pytest.mark.timeout(1500)
 def test_killed_at_any_point(place: Place) -> None:
     store = place.store
@@ -123,14 +146,7 @@ def test_killed_at_any_point(place: Place) -> None:
     seconds = time.monotonic() - began
     killed_in: list[str] = []
     for number in range(KILLS):
-        due = moment(place, number, seconds)
-        process = place.rebuild(64 + number)
-        while not due() and process.poll() is None:
-            time.sleep(0.002)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        states = [each.state for each in Rebuilds(store.notes, C).all()]
-        killed_in.append(f"{states[0] if states else '-'}")
+        killed_in.append(kill(place, number, seconds))
 
         written = document(f"d{number}", 1)
         results: list[object] = []

@@ -93,8 +93,8 @@ class E5Embedder:
         # A run of blanks is one token, so blanks must not use up the length.
         text = clean_text(text[: LONGEST_PIECE * longest])
         ids = tokenizer.ids(tokenizer.spell(prefix + text)[:longest])
-        unigrams = self._packed
-        return [unigrams.begin, *ids[: self.max_tokens - SPECIAL_TOKENS], unigrams.end]
+        kept = ids[: self.max_tokens - SPECIAL_TOKENS]
+        return [self._packed.begin, *kept, self._packed.end]
 
     def _forward(self, tokens: Sequence[Sequence[int]]) -> NDArray[np.float32]:
         """Shape (len(tokens), dimensions)."""

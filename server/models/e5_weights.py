@@ -55,8 +55,8 @@ class Packed:
         self._file = np.memmap(path, np.uint8, "r")
         try:
             self._read()
-        except (struct.error, IndexError, UnicodeDecodeError) as error:
-            raise ValueError(f"{path} is damaged: {error}") from error
+        except ValueError as error:
+            raise ValueError(f"{path} is damaged or of another format: {error}") from error
 
     def _read(self) -> None:
         at = _Cursor(self._file)
@@ -132,7 +132,7 @@ class _Cursor:
     def bytes(self, count: int) -> Bytes:
         found = self._file[self._at : self._at + count]
         if count < 0 or len(found) < count:
-            raise IndexError("it ends too early")
+            raise ValueError("it ends too early")
         self._at += count
         return found
 

@@ -5,6 +5,7 @@ The weights stay in 4 bits and ONNX Runtime multiplies them by activations in 8,
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -129,7 +130,7 @@ class _Builder:
         domain: str = "",
         *,
         out: str = "",
-        **attributes: float,
+        **attributes: Any,
     ) -> str:
         """Add a node; the name of its output."""
         out = out or f"{operator}.{len(self._nodes)}"

@@ -37,7 +37,9 @@ class Recording:
     def documents(self, profile: Profile, size: int) -> list[str]:
         """The best ``size`` documents by their best chunk, as a search by this profile ranks them
         before the reranker."""
-        ranked = self._ranked(profile, max(size, profile.fusion.window))
+        # As a search does, which fills its page though the window be smaller.
+        fusion = replace(profile.fusion, window=max(size, profile.fusion.window))
+        ranked = self._ranked(replace(profile, fusion=fusion))
         documents: dict[str, None] = {}
         for chunk_id, _ in ranked:
             documents[document_id_of(chunk_id)] = None
@@ -45,17 +47,17 @@ class Recording:
                 break
         return list(documents)
 
-    def _ranked(self, profile: Profile, window: int) -> Ranked:
-        words = self._words(profile, window)
+    def _ranked(self, profile: Profile) -> Ranked:
+        words = self._words(profile)
         if self.vector is None:
             return words
-        lists: dict[Ranker, Ranked] = {"bm25": words, "vector": self.vector[:window]}
+        lists: dict[Ranker, Ranked] = {"bm25": words, "vector": self.vector}
         return fuse(lists, profile.fusion)
 
-    def _words(self, profile: Profile, window: int) -> Ranked:
+    def _words(self, profile: Profile) -> Ranked:
         weights = [profile.field_weights.get(name, 0.0) for name in TEXT_FIELDS]
         sums = self.scores @ np.array(weights)
-        best = np.argsort(-sums, kind="stable")[:window]  # stable: ties by chunk id
+        best = np.argsort(-sums, kind="stable")[: profile.fusion.window]  # stable: ties by chunk id
         return [(self.chunks[at], float(sums[at])) for at in best if sums[at] > 0]
 
 

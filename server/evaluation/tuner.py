@@ -8,7 +8,16 @@ from server.errors import InvalidInput
 from server.evaluation.dataset import Qrels
 from server.evaluation.measures import measure
 from server.evaluation.replay import Recorder
-from server.evaluation.tuning import DEPTH, TUNABLE, Trials, Tunable, Tuning, largest_window, tune
+from server.evaluation.tuning import (
+    DEPTH,
+    TUNABLE,
+    Trials,
+    Tunable,
+    Tuning,
+    largest_window,
+    p_said,
+    tune,
+)
 from server.retrieval.profile import Profile
 from server.retrieval.profiles import Profiles, ProfileVersion
 from server.retrieval.query import SearchQuery
@@ -170,7 +179,7 @@ class Tuner:
             author=author,
             comment=comment
             or f"tuned to {report.source}: {_MEASURE} {held_out.difference:+.3f} held out, "
-            f"p = {held_out.p:.3f}",
+            f"{p_said(held_out.p)}",
             report=report.figures,
             expected=report.version,
         )

@@ -109,6 +109,11 @@ class Trials:
         return np.array(sorted(at[query_id] for query_id in query_ids), dtype=np.int64)
 
 
+def p_said(p: float) -> str:
+    """A p value for people; randomisation tests tell no smaller ones apart."""
+    return "p < 0.0001" if p < 0.0001 else f"p = {p:.4f}"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fold:
     """``queries`` that had no part in choosing ``profile``, and their mean nDCG@10 by the profile in
@@ -145,7 +150,7 @@ class Tuning:
         if self.held_out.p >= ALPHA:
             return (
                 "Its gain on queries that had no part in choosing it may be chance "
-                f"(p = {self.held_out.p:.3f})."
+                f"({p_said(self.held_out.p)})."
             )
         return ""
 

@@ -71,16 +71,7 @@ def documents() -> list[Document]:
     ]
 
 
-@pytest.fixture(scope="module", params=["embedded", targets()[0]])
-def library(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Library]:
-    store: Store
-    if request.param == "embedded":
-        store = EmbeddedStore(tmp_path_factory.mktemp("store"))
-    else:
-        url = request.getfixturevalue("elasticsearch")(request.param)
-        store = ElasticsearchStore(url, prefix=f"test-{uuid.uuid4().hex[:12]}")
+def fill(store: Store) -> Library:
     analyzer, embedder = JiebaAnalyzer(), FakeEmbedder()
     for name, model in ((C, embedder), (WORDLESS, None)):
         indexer = make_indexer(store, analyzer, model)
@@ -92,15 +83,33 @@ def library(
         queries={f"q{at:02}": title for at, title in enumerate(TITLES)},
         qrels={f"q{at:02}": {f"d{at:02}": 1} for at in range(len(TITLES))},
     )
-    yield Library(store, Searcher(store=store, live=live, reranker=None), judged)
+    return Library(store, Searcher(store=store, live=live, reranker=None), judged)
+
+
+@pytest.fixture(scope="module")
+def embedded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Library]:
+    store = EmbeddedStore(tmp_path_factory.mktemp("store"))
+    yield fill(store)
     store.close()
 
 
-@pytest.fixture(autouse=True)
-def _as_it_was(library: Library) -> Iterator[None]:
-    yield
+@pytest.fixture
+def library(embedded: Library) -> Iterator[Library]:
+    yield embedded
     for name in (C, WORDLESS):
-        library.profiles.roll_back(name, 0, author="test")
+        embedded.profiles.roll_back(name, 0, author="test")
+
+
+@pytest.fixture(scope="module", params=["embedded", targets()[0]])
+def either(request: pytest.FixtureRequest) -> Iterator[Library]:
+    """In every store, for what depends on it."""
+    if request.param == "embedded":
+        yield request.getfixturevalue("embedded")
+        return
+    url = request.getfixturevalue("elasticsearch")(request.param)
+    store = ElasticsearchStore(url, prefix=f"test-{uuid.uuid4().hex[:12]}")
+    yield fill(store)
+    store.close()
 
 
 def some_profiles(count: int) -> list[Profile]:
@@ -121,29 +130,29 @@ def some_profiles(count: int) -> list[Profile]:
     ]
 
 
-def test_a_replay_finds_what_a_search_finds(library: Library) -> None:
-    Vocabulary(library.store.notes).change(C, "synonyms", add=["朱山 => 红山"], author="test")
-    recorder = Recorder(library.store, library.searcher, depth=DEPTH)
-    for query in ("红山", "绿海和黑雪", "朱山", "nothing of it"):
+def test_a_replay_finds_what_a_search_finds(either: Library) -> None:
+    Vocabulary(either.store.notes).change(C, "synonyms", add=["朱山 => 红山"], author="test")
+    recorder = Recorder(either.store, either.searcher, depth=DEPTH)
+    for query in ("绿海和黑雪", "朱山", "nothing of it"):
         recording = recorder.record(C, query)
-        for profile in some_profiles(12):
-            assert recording.documents(profile, 10) == library.found(query, profile), profile
-
-
-def test_without_vectors_there_is_one_list(library: Library) -> None:
-    recording = Recorder(library.store, library.searcher, depth=DEPTH).record(WORDLESS, "红山")
+        for profile in some_profiles(10):
+            assert recording.documents(profile, 10) == either.found(query, profile), profile
+    recording = recorder.record(WORDLESS, "红山")
     assert recording.vector is None
     for profile in some_profiles(4):
-        assert recording.documents(profile, 10) == library.found("红山", profile, WORDLESS)
+        assert recording.documents(profile, 10) == either.found("红山", profile, WORDLESS)
+
+
+def test_without_vectors_there_is_nothing_to_fuse(library: Library) -> None:
     report = library.tuner.run(WORDLESS, library.judged)
     assert {each.path.partition(".")[0] for each in report.tunables} == {"field_weights"}
     assert report.tuning.after > report.tuning.before
 
 
-def test_scores_below_the_end_of_a_list_are_asked_for(library: Library) -> None:
+def test_scores_below_the_end_of_a_list_are_asked_for(either: Library) -> None:
     query = "红山绿海黑雪"
-    whole = Recorder(library.store, library.searcher, depth=DEPTH).record(C, query)
-    short = Recorder(library.store, library.searcher, depth=8).record(C, query)
+    whole = Recorder(either.store, either.searcher, depth=DEPTH).record(C, query)
+    short = Recorder(either.store, either.searcher, depth=8).record(C, query)
     assert 8 <= len(short.chunks) < len(whole.chunks)
     places = [whole.chunks.index(chunk) for chunk in short.chunks]
     assert np.allclose(short.scores, whole.scores[places], rtol=1e-5)

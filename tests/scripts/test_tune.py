@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from server.feedback import Feedback, HitJudgement
-from server.retrieval.profile import Profile
 from server.stores.embedded.store import EmbeddedStore
 from tests.evaluation.test_tuning import TITLES, documents
 from tests.product import ROOT, environment, script
@@ -59,32 +58,24 @@ def said(data: Path, *arguments: str) -> Any:
 
 def test_a_profile_from_judgements_to_roll_back(data: Path, judged: Path) -> None:
     dry = said(data, "--data", str(judged), "--dry-run")
-    assert (dry["saved"], dry["objection"]) == (None, None)
+    assert (dry["in_force"], dry["saved"], dry["objection"]) == (0, None, None)
     assert dry["p"] < 0.05
-    assert said(data, "--show")["in_force"] == 0
 
     files = ("--queries", str(judged / "queries.jsonl"), "--qrels", str(judged / "qrels.tsv"))
     done = run(data, *files, "--author", "anna")
     assert done.returncode == 0, done.stderr
     assert "It is version 1 of the profile" in done.stdout
     shown = said(data, "--show")
-    assert shown["in_force"] == 1
-    assert shown["profile"] == dry["chosen"]
+    assert (shown["in_force"], shown["profile"]) == (1, dry["chosen"])
     [version] = shown["versions"]
-    assert version["author"] == "anna"
-    assert version["report"]["gain"] == dry["gain"]
-
-    again = run(data, *files)
-    assert again.returncode == 1
-    assert "Nothing was changed. No other profile is better" in again.stdout
+    assert (version["author"], version["report"]["gain"]) == ("anna", dry["gain"])
 
     assert said(data, "--rollback") == {"version": 2, "changed": True}
-    assert said(data, "--show")["profile"] == Profile().as_dict()
-    assert said(data, "--rollback", "1") == {"version": 3, "changed": True}
+    assert "Version 3, as version 1." in run(data, "--rollback", "1").stdout
     assert said(data, "--defaults") == {"version": 4, "changed": True}
     table = run(data, "--show").stdout
     assert "In force: version 4" in table
-    assert "the defaults" in table
+    assert "*    4" in table
 
 
 def test_a_profile_from_feedback(data: Path) -> None:
@@ -99,9 +90,9 @@ def test_a_profile_from_feedback(data: Path) -> None:
     store.close()
     done = run(data, "--feedback")
     assert done.returncode == 1, done.stderr
-    assert "12 judged queries are too few to tell" in done.stdout
+    assert "Nothing was changed. 12 judged queries are too few to tell" in done.stdout
     saved = said(data, "--feedback", "--save-anyway")
-    assert saved["saved"] == said(data, "--show")["in_force"]
+    assert saved["saved"] == saved["in_force"] + 1
     assert saved["source"] == "feedback"
 
 
@@ -113,8 +104,6 @@ def test_a_profile_from_feedback(data: Path) -> None:
         (("--feedback", "--data", "x"), "give --data DIR"),
         (("--show", "--feedback"), "take no judgements"),
         (("--data", "/nowhere"), "/nowhere"),
-        (("--rollback", "99"), "no version 99"),
-        (("--show", "--collection", "none"), "none"),
     ],
 )
 def test_wrong_use_says_why(data: Path, arguments: tuple[str, ...], why: str) -> None:

@@ -9,6 +9,7 @@ from flask import Flask
 from server.analysis.analyzer import JiebaAnalyzer
 from server.analysis.dictionary import UserDictionary
 from server.answering.answerer import Answerer
+from server.feedback import Feedback
 from server.ingest.chunker import chunker_for
 from server.ingest.derivation import recipe_of
 from server.ingest.indexer import Indexer
@@ -18,6 +19,7 @@ from server.live import LiveCollections
 from server.models.choice import Choice, choose_embedder, choose_generator, choose_reranker
 from server.models.contract import Embedder
 from server.models.embedders import Embedders
+from server.retrieval.profiles import Profiles
 from server.retrieval.query_log import QueryLog
 from server.retrieval.searcher import Searcher
 from server.settings import Settings
@@ -90,6 +92,8 @@ def open_services(settings: Settings, *, warm_up: bool = False) -> Services:
         dictionaries=DictionaryChanges(
             store, live, vocabulary, make_analyzer, dictionary, keep=settings.keep_generations
         ),
+        profiles=Profiles(store.notes),
+        feedback=Feedback(store.notes),
         keys=Keys.in_folder(settings.data),
         query_log=QueryLog.in_folder(settings.data) if settings.query_log else None,
         choices=(

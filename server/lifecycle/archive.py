@@ -5,8 +5,8 @@ An archive is a folder, or the same files in one ``.tar`` or ``.tar.gz``, the ma
 ``manifest.json``
     What is here (``Manifest``), with a SHA-256 of every other file and, as ``checksum``, of itself.
 ``notes.json``
-    Key → value of the collection's notes under ``vocabulary``: its dictionary, synonyms and stop words,
-    with all their versions.
+    Key → value of the notes that go where the collection goes: under ``vocabulary`` its dictionary,
+    synonyms and stop words, and ``profile``; with all their versions.
 ``documents-00001.jsonl`` …
     A document a line: the fields of ``Document.as_json`` with ``content_hash``, ``revision`` and
     ``updated_at`` as the store had them. A file ends after 1,000 documents or 16 MiB.
@@ -37,12 +37,14 @@ from server.lifecycle.lines import damaged, json_object, read_lines
 from server.lifecycle.sources import Source, open_source, read_at_most, reading
 from server.lifecycle.vectors import unpack
 from server.recipes import Recipe
+from server.retrieval import profiles
+from server.stores.notes import Notes
 from server.texts import check_text
 
 FORMAT = 1
 MANIFEST = "manifest.json"
 NOTES = "notes.json"
-NOTES_PREFIX = "vocabulary"
+VOCABULARY = "vocabulary"  # what the keys of its notes begin with
 _MAX_FILE_BYTES = {
     MANIFEST: 64 * 1024 * 1024,
     NOTES: 512 * 1024 * 1024,
@@ -177,6 +179,22 @@ def is_file_name(name: str) -> bool:
     return _NAME.fullmatch(name) is not None
 
 
+def carried_notes(notes: Notes, collection: str) -> dict[str, Mapping[str, Any]]:
+    """Key → value of the notes that go where the collection goes."""
+    found = notes.under(collection, VOCABULARY)
+    profile = notes.get(collection, profiles.KEY)
+    return {key: note.value for key, note in found.items()} | (
+        {profiles.KEY: profile.value} if profile else {}
+    )
+
+
+def _check_profile(value: Mapping[str, Any]) -> None:
+    try:
+        profiles.check_note(value)
+    except InvalidInput as error:
+        raise damaged(f"{NOTES} holds a profile that is none: {error.message}") from error
+
+
 class Archive:
     """An archive opened for reading. It may come from anybody: nothing in it is believed unchecked, and
     memory stays within one file of it. Methods raise InvalidInput for what is damaged."""
@@ -227,8 +245,14 @@ class Archive:
         with self._source.open(NOTES) as stream:
             notes = json_object(read_at_most(stream, _MAX_FILE_BYTES[NOTES]), NOTES)
         for key, value in notes.items():
-            if not key.startswith(NOTES_PREFIX) or not isinstance(value, dict):
-                raise damaged(f"{NOTES} holds {key[:80]!r}, which is no note of a vocabulary")
+            if not (key.startswith(VOCABULARY) or key == profiles.KEY) or not isinstance(
+                value, dict
+            ):
+                raise damaged(
+                    f"{NOTES} holds {key[:80]!r}, which is no note of a vocabulary or profile"
+                )
+        if profiles.KEY in notes:
+            _check_profile(notes[profiles.KEY])
         return notes
 
     def parts(self) -> Iterator["Part"]:

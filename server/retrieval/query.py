@@ -1,8 +1,7 @@
 """A search as asked for, and what of it goes to the BM25 retriever."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from types import MappingProxyType
+from dataclasses import dataclass
 
 from server.analysis.contract import Analysis, Analyzer
 from server.analysis.stopwords import NO_STOP_WORDS, StopWords
@@ -11,6 +10,7 @@ from server.documents import check_collection
 from server.errors import InvalidInput, PageTooDeep
 from server.hits import Mode
 from server.retrieval.fusion import Fusion
+from server.retrieval.profile import Profile
 from server.stores.contract import MAX_DEPTH, TextClause
 from server.stores.filters import Filter
 from server.texts import check_text
@@ -25,7 +25,8 @@ SYNONYM_WEIGHT = 0.5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchQuery:
-    """A search as asked for. ``offset`` is the API's ``from``. ``fusion`` None: the profile's.
+    """A search as asked for. ``offset`` is the API's ``from``. ``fusion`` None: the profile's;
+    ``profile`` None: the one in force.
 
     ``group``: one hit a document, its best. ``highlight`` False leaves the spans out, which takes
     most of the time of a long list. Raises InvalidInput or PageTooDeep.
@@ -38,6 +39,7 @@ class SearchQuery:
     offset: int = 0
     filter: Filter | None = None
     fusion: Fusion | None = None
+    profile: Profile | None = None
     rerank: bool = True
     group: bool = False
     highlight: bool = True
@@ -56,18 +58,6 @@ class SearchQuery:
                 f"from + size goes past {MAX_DEPTH:,} hits; narrow the search by a filter instead.",
                 field="from",
             )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Profile:
-    """The defaults of a search: weight of each text field (TEXT_FIELDS) and the fusion."""
-
-    field_weights: Mapping[str, float] = field(
-        default_factory=lambda: MappingProxyType(
-            {"words": 1.0, "bigrams": 1.0, "title_words": 0.2, "title_bigrams": 0.2}
-        )
-    )
-    fusion: Fusion = field(default_factory=Fusion)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

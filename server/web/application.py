@@ -15,8 +15,10 @@ from server.web import (
     collections,
     docs,
     documents,
+    feedback,
     health,
     openapi,
+    profiles,
     rebuilds,
     search,
     vocabulary,
@@ -32,10 +34,12 @@ from server.web.services import Services
 OPERATIONS: tuple[Operation, ...] = (
     *search.OPERATIONS,
     *answers.OPERATIONS,
+    *feedback.OPERATIONS,
     *documents.OPERATIONS,
     *collections.OPERATIONS,
     *rebuilds.OPERATIONS,
     *vocabulary.OPERATIONS,
+    *profiles.OPERATIONS,
     *health.OPERATIONS,
 )
 

@@ -4,9 +4,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from server.answering.answerer import Answerer
+from server.feedback import Feedback
 from server.ingest.indexer import Indexer
 from server.lifecycle.dictionary import DictionaryChanges
 from server.lifecycle.rebuild import Rebuilder
+from server.retrieval.profiles import Profiles
 from server.retrieval.query_log import QueryLog
 from server.retrieval.searcher import Searcher
 from server.settings import Settings
@@ -40,6 +42,8 @@ class Services:
     rebuilder: Rebuilder
     vocabulary: Vocabulary
     dictionaries: DictionaryChanges
+    profiles: Profiles
+    feedback: Feedback
     keys: Keys
     query_log: QueryLog | None
     choices: tuple[tuple[str, str, str], ...]

@@ -10,9 +10,9 @@ from server.analysis.synonyms import Synonyms
 from server.documents import Chunk, Document, IndexedChunk
 from server.recipes import Recipe
 from server.retrieval.highlight import highlight
+from server.retrieval.profile import Profile
 from server.retrieval.query import (
     SYNONYM_WEIGHT,
-    Profile,
     additions,
     text_clauses,
     with_additions,

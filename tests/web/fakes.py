@@ -10,10 +10,12 @@ from server.analysis.analyzer import JiebaAnalyzer
 from server.analysis.dictionary import UserDictionary
 from server.answering.answerer import Answerer
 from server.errors import GeneratorInterrupted, TanyuanError
+from server.feedback import Feedback
 from server.ingest.indexer import Indexer
 from server.lifecycle.dictionary import DictionaryChanges
 from server.lifecycle.rebuild import Rebuilder
 from server.models.contract import Generated, Message
+from server.retrieval.profiles import Profiles
 from server.retrieval.query_log import QueryLog
 from server.retrieval.searcher import Searcher
 from server.settings import Settings
@@ -132,6 +134,8 @@ def make_services(settings: Settings, *, generator: ScriptedGenerator | None = N
         dictionaries=DictionaryChanges(
             store, live, Vocabulary(store.notes), JiebaAnalyzer, UserDictionary()
         ),
+        profiles=Profiles(store.notes),
+        feedback=Feedback(store.notes),
         keys=Keys.in_folder(settings.data),
         query_log=QueryLog.in_folder(settings.data),
         choices=(),

@@ -25,7 +25,8 @@ SYNONYM_WEIGHT = 0.5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchQuery:
-    """A search as asked for. ``offset`` is the API's ``from``. ``fusion`` None: the profile's.
+    """A search as asked for. ``offset`` is the API's ``from``. ``fusion`` None: the profile's;
+    ``profile`` None: the one in force.
 
     ``group``: one hit a document, its best. ``highlight`` False leaves the spans out, which takes
     most of the time of a long list. Raises InvalidInput or PageTooDeep.
@@ -38,6 +39,7 @@ class SearchQuery:
     offset: int = 0
     filter: Filter | None = None
     fusion: Fusion | None = None
+    profile: "Profile | None" = None
     rerank: bool = True
     group: bool = False
     highlight: bool = True

@@ -55,6 +55,17 @@ class _Clock:
         self.stages.append(Stage(name, round((self.now() - start) * 1000, 3)))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trace:
+    """A search with the whole list that each ranker made of its chunks, in the order of the pipeline.
+
+    That of "rerank" ends where the reranker did; the others follow as they were.
+    """
+
+    retrieval: Retrieval
+    lists: Mapping[Ranker, Ranked]
+
+
 class Searcher:
     """Answers searches over one store; thread-safe.
 
@@ -93,6 +104,10 @@ class Searcher:
         A search that a promotion overtakes is made again, so that no two recipes are ever mixed.
         Raises CollectionNotFound, and what the only retriever asked for raises.
         """
+        return self.trace(query, groups=groups).retrieval
+
+    def trace(self, query: SearchQuery, *, groups: frozenset[str] | None) -> Trace:
+        """Search, and keep the lists that led to the hits. Raises as ``search`` does."""
         began = self._clock()
         for _ in range(_ATTEMPTS - 1):
             live = self._live.open(query.collection)
@@ -104,17 +119,16 @@ class Searcher:
 
     def _search(
         self, query: SearchQuery, live: Live, groups: frozenset[str] | None, began: float
-    ) -> Retrieval:
+    ) -> Trace:
         clock = _Clock(self._clock)
-        fusion = query.fusion or self._profile.fusion
+        profile = query.profile or self._profile
+        fusion = query.fusion or profile.fusion
         fusion = replace(fusion, window=max(fusion.window, query.offset + query.size))
         with clock.stage("analyze"):
             analysis = live.analyzer.analyze(query.query)
             words = self._vocabulary.of(query.collection)
             added = additions(query.query, live.analyzer, words.synonyms)
-            clauses = text_clauses(
-                analysis, self._profile, added=added, stop_words=words.stop_words
-            )
+            clauses = text_clauses(analysis, profile, added=added, stop_words=words.stop_words)
             shown = with_additions(analysis, added)
         condition = visible(query.filter, groups)
         legs = self._retrieve(query, live, clauses, fusion, condition, clock, began)
@@ -152,7 +166,7 @@ class Searcher:
                 for chunk_id in page
                 if chunk_id in passages  # deleted since the retrievers saw it
             )
-        return Retrieval(
+        retrieval = Retrieval(
             query=query.query,
             mode=query.mode,
             total=max(legs.bm25.total if legs.bm25 else 0, len(ranked)),
@@ -160,6 +174,7 @@ class Searcher:
             stages=tuple(clock.stages),
             degraded=tuple(clock.degraded),
         )
+        return Trace(retrieval=retrieval, lists=lists)
 
     def _retrieve(
         self,

@@ -17,7 +17,7 @@ from server.evaluation.evidence import (
 )
 from server.evaluation.measures import NAMES, Values, means, measure_each
 from server.evaluation.recording import FUSED, RERANKED
-from server.evaluation.runs import Rankings, as_run
+from server.evaluation.runs import Ranking, Rankings, as_run
 
 _DIGITS = 4
 
@@ -65,7 +65,7 @@ class Report:
         """Relevant document → run → its rank there, from 1, or None; the best found first."""
         found = {
             document_id: {
-                name: rankings[query_id].rank(document_id) if query_id in rankings else None
+                name: rankings[query_id].rank(document_id)
                 for name, rankings in self.rankings.items()
             }
             for document_id in self.dataset.relevant(query_id)
@@ -128,9 +128,13 @@ def make_report(
     """Measure the stages and the baselines, and compare the last stage.
 
     ``against``: the names of the runs to compare it with; none given: with each baseline, or else with
-    each earlier stage, the best leg first. Raises InvalidInput for a name that is not among the runs.
+    each earlier stage, the best leg first. Raises InvalidInput for a name that is not among the runs,
+    and for a run that has none of the queries.
     """
-    baselines = baselines or {}
+    stages, baselines = (
+        {name: _of_queries(dataset, name, run) for name, run in given.items()}
+        for given in (stages, baselines or {})
+    )
     runs = {**stages, **baselines}
     values = {name: measure_each(dataset.qrels, as_run(run)) for name, run in runs.items()}
     final = [*stages][-1]
@@ -155,6 +159,13 @@ def make_report(
         scores=score_distributions(dataset, stages),
         latencies=latencies(took or {}),
     )
+
+
+def _of_queries(dataset: Dataset, name: str, run: Rankings) -> Rankings:
+    """A run of exactly the judged queries; one that it lacks found nothing."""
+    if not dataset.queries.keys() & run.keys():
+        raise InvalidInput(f"The run {name} has none of the judged queries; are the ids the same?")
+    return {query_id: run.get(query_id, Ranking()) for query_id in dataset.queries}
 
 
 def _earlier(

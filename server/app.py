@@ -19,6 +19,7 @@ from server.live import LiveCollections
 from server.models.choice import Choice, choose_embedder, choose_generator, choose_reranker
 from server.models.contract import Embedder
 from server.models.embedders import Embedders
+from server.models.remembering import Remembering
 from server.retrieval.profiles import Profiles
 from server.retrieval.query_log import QueryLog
 from server.retrieval.searcher import Searcher
@@ -131,12 +132,16 @@ def open_live(
         analyzer=analyzer,
         make_analyzer=make_analyzer,
         embedders=Embedders(
-            embedder.adapter,
-            lambda model: choose_embedder(replace(settings, embedder=model)).adapter,
+            _remembering(embedder),
+            lambda model: _remembering(choose_embedder(replace(settings, embedder=model))),
         ),
         pinned=[name for name, pinned in pins.items() if pinned],
         no_embedder=embedder.reason,
     )
+
+
+def _remembering(choice: Choice[Embedder]) -> Embedder | None:
+    return Remembering(choice.adapter) if choice.adapter else None
 
 
 def open_store(settings: Settings) -> Store:

@@ -123,6 +123,19 @@ def text_search(query: Json, condition: Filter | None, k: int) -> Json:
     }
 
 
+def holding_query(terms: Sequence[str], condition: Filter | None = None) -> Json:
+    """Chunks whose bigrams, or whose title's bigrams, hold all terms; no scores."""
+    wanted = dict.fromkeys(terms)
+    either: list[Json] = [
+        {"bool": {"filter": [{"term": {field: term}} for term in wanted]}}
+        for field in ("bigrams", "title_bigrams")
+    ]
+    filters: list[Json] = [{"bool": {"should": either, "minimum_should_match": 1}}]
+    if condition is not None:
+        filters.append(filter_query(condition))
+    return {"bool": {"filter": filters}}
+
+
 def vector_search(vector: Vector, condition: Filter | None, k: int) -> Json:
     """The kNN retriever's search, whose filter applies while it looks, not to what it found."""
     knn: Json = {

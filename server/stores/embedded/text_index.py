@@ -188,26 +188,45 @@ class TextIndex:
 
     def containing(self, fields: Sequence[str], terms: Sequence[str]) -> Iterator[list[int]]:
         """Pages of ascending numbers of the chunks of which one of ``fields`` holds every term."""
+        return self._pages(self._holding(fields, terms)) if terms else iter(())
+
+    def count_holding(
+        self,
+        fields: Sequence[str],
+        phrases: Sequence[Sequence[str]],
+        condition: "tantivy.Query | None",
+    ) -> list[int]:
+        """For each phrase, how many chunks that meet the condition hold every term in one of
+        ``fields``; 0 for a phrase without terms."""
         import tantivy  # noqa: PLC0415
 
-        query, must = tantivy.Query, tantivy.Occur.Must
-        if not terms:
-            return iter(())
-        wanted = query.boolean_query(
-            [
-                (
-                    tantivy.Occur.Should,
-                    query.boolean_query(
-                        [
-                            (must, query.term_query(self.schema, field, term, "freq"))
-                            for term in dict.fromkeys(terms)
-                        ]
-                    ),
-                )
-                for field in fields
+        must, query = tantivy.Occur.Must, tantivy.Query
+        counts = []
+        for terms in phrases:
+            if not terms:
+                counts.append(0)
+                continue
+            wanted = self._holding(fields, terms)
+            if condition is not None:
+                wanted = query.boolean_query([(must, wanted), (must, condition)])
+            with _damage_named():
+                found = self._searcher.search(wanted, limit=1)
+            counts.append(int(found.count))  # type: ignore[attr-defined]
+        return counts
+
+    def _holding(self, fields: Sequence[str], terms: Sequence[str]) -> "tantivy.Query":
+        """Chunks of which one of ``fields`` holds every term."""
+        import tantivy  # noqa: PLC0415
+
+        query, occur = tantivy.Query, tantivy.Occur
+        either = []
+        for field in fields:
+            found = [
+                (occur.Must, query.term_query(self.schema, field, term, "basic"))
+                for term in dict.fromkeys(terms)
             ]
-        )
-        return self._pages(wanted)
+            either.append((occur.Should, query.boolean_query(found)))
+        return query.boolean_query(either)
 
     def numbers(self) -> Iterator[list[int]]:
         """Pages of the numbers of all chunks, ascending; one that stands twice comes twice."""

@@ -19,6 +19,7 @@ from server.web import (
     openapi,
     rebuilds,
     search,
+    suggest,
     vocabulary,
 )
 from server.web.access import Caller
@@ -31,6 +32,7 @@ from server.web.services import Services
 
 OPERATIONS: tuple[Operation, ...] = (
     *search.OPERATIONS,
+    *suggest.OPERATIONS,
     *answers.OPERATIONS,
     *documents.OPERATIONS,
     *collections.OPERATIONS,

@@ -9,6 +9,7 @@ from server.lifecycle.dictionary import DictionaryChanges
 from server.lifecycle.rebuild import Rebuilder
 from server.retrieval.query_log import QueryLog
 from server.retrieval.searcher import Searcher
+from server.retrieval.suggest import Suggester
 from server.settings import Settings
 from server.stores.contract import Store
 from server.vocabulary import Vocabulary
@@ -36,6 +37,7 @@ class Services:
     store: Store
     indexer: Indexer
     searcher: Searcher
+    suggester: Suggester
     answerer: Answerer
     rebuilder: Rebuilder
     vocabulary: Vocabulary
@@ -47,6 +49,7 @@ class Services:
 
     def close(self) -> None:
         """Write what waits, and release files and connections."""
+        self.suggester.close()
         if self.query_log is not None:
             self.query_log.close()
         self.store.close()

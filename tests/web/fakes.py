@@ -14,8 +14,10 @@ from server.ingest.indexer import Indexer
 from server.lifecycle.dictionary import DictionaryChanges
 from server.lifecycle.rebuild import Rebuilder
 from server.models.contract import Generated, Message
+from server.retrieval.lexicons import Lexicons
 from server.retrieval.query_log import QueryLog
 from server.retrieval.searcher import Searcher
+from server.retrieval.suggest import Suggester
 from server.settings import Settings
 from server.stores.contract import Store
 from server.stores.embedded.store import EmbeddedStore
@@ -111,6 +113,8 @@ def make_services(settings: Settings, *, generator: ScriptedGenerator | None = N
     live = live_collections(store, analyzer)
     indexer = Indexer(store, live)
     searcher = Searcher(store=store, live=live, reranker=None)
+    query_log = QueryLog.in_folder(settings.data)
+    suggester = Suggester(store=store, live=live, lexicons=Lexicons(store, live, query_log))
     answerer = Answerer(searcher=searcher, analyzer=analyzer, generator=generator)
 
     def components() -> Mapping[str, Component]:
@@ -126,6 +130,7 @@ def make_services(settings: Settings, *, generator: ScriptedGenerator | None = N
         store=store,
         indexer=indexer,
         searcher=searcher,
+        suggester=suggester,
         answerer=answerer,
         rebuilder=Rebuilder(store, live),
         vocabulary=Vocabulary(store.notes),
@@ -133,7 +138,7 @@ def make_services(settings: Settings, *, generator: ScriptedGenerator | None = N
             store, live, Vocabulary(store.notes), JiebaAnalyzer, UserDictionary()
         ),
         keys=Keys.in_folder(settings.data),
-        query_log=QueryLog.in_folder(settings.data),
+        query_log=query_log,
         choices=(),
         components=components,
     )

@@ -1,6 +1,6 @@
 """Completions: what may have been begun, of the phrases that a caller may know. Pure."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -9,7 +9,7 @@ import numpy as np
 from server.analysis.contract import Analyzer
 from server.analysis.normalize import Normalizer
 from server.hits import Suggestion
-from server.retrieval.lexicon import Ids, View, squeezed
+from server.retrieval.lexicon import Ids, View
 from server.retrieval.lexicon_builder import longest
 from server.retrieval.pinyin import has_han, is_han, letters, readings
 
@@ -129,15 +129,17 @@ class Completions:
         return sorted(inner, reverse=True)[:_BOUNDARIES]
 
 
-def distinct(
-    found: Iterator[Suggestion], typed: str, normalizer: Normalizer
-) -> Iterator[Suggestion]:
-    """Each text once, whatever its writing, and none that is what was typed."""
-    seen = {squeezed(typed, normalizer)}
+def distinct(found: Iterable[Suggestion], typed: str, analyzer: Analyzer) -> Iterator[Suggestion]:
+    """Each once, whatever its writing and its endings, and none that is what was typed."""
+
+    def key(text: str) -> tuple[str, ...]:
+        return tuple(token.term for token in analyzer.analyze(text).words) or (text,)
+
+    seen = {key(typed)}
     for each in found:
-        key = squeezed(each.text, normalizer)
-        if key not in seen:
-            seen.add(key)
+        terms = key(each.text)
+        if terms not in seen:
+            seen.add(terms)
             yield each
 
 

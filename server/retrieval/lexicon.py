@@ -160,8 +160,13 @@ class View:
         return [int(ids[place]) for place in np.lexsort((ids, -scores))]
 
     def known(self, ids: Ids) -> list[int]:
-        """Numbers of those of ``ids`` that he may see at all, the most frequent first."""
-        found = [int(number) for number in np.unique(ids) if self.counts[number] > 0]
+        """Numbers of those of ``ids`` that he may see at all, and that are no guesses, the most
+        frequent first."""
+        found = [
+            int(number)
+            for number in np.unique(ids)
+            if self.counts[number] > 0 and self.lexicon.entries[number].kind != "guess"
+        ]
         return sorted(found, key=lambda number: -int(self.counts[number]))
 
     def knows(self, key: str) -> bool:

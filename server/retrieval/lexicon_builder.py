@@ -22,6 +22,7 @@ _RANK: dict[Kind, int] = {"title": 3, "heading": 2, "phrase": 1}
 _LETTER = re.compile(r"[^\W\d_]")
 # Fragments of numbers and of paragraphs' names, which make poor suggestions.
 _NUMERAL = re.compile("第?[一二三四五六七八九十百千万亿零〇两]+[条款项章节编号年月日个次元]?")
+_HEADING = re.compile(r"^#{1,6} +(.+?)[ #]*$", re.MULTILINE)
 _NUMBERING = re.compile(
     r"^(?:第?[一二三四五六七八九十百]+[章节条部分]*[、.．:：\s]|[\d.]+[、.．)）:：\s]"
     r"|[(（][\d一二三四五六七八九十]+[)）])\s*"
@@ -64,7 +65,8 @@ class LexiconBuilder:
             self._document = (document_id, access)
             self.documents += 1
             self._name(owned.title, "title")
-        for heading in owned.chunk.headings:
+        # Short sections share a chunk, with their headings in its text.
+        for heading in (*owned.chunk.headings, *_HEADING.findall(owned.chunk.text)):
             self._name(_NUMBERING.sub("", heading), "heading")
         self._read(owned.chunk.text)
 

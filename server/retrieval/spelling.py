@@ -201,7 +201,7 @@ class Spelling:
         return self._lexicon.entries[best].text
 
     def _joined(self, typed: str) -> str:
-        """The fewest phrases that pinyin is made of, or an empty string."""
+        """The fewest phrases that pinyin is made of, two or more, or an empty string."""
         best: list[tuple[str, ...] | None] = [(), *[None] * len(typed)]
         for end in range(2, len(typed) + 1):
             for start in range(max(0, end - 6 * MAX_SOUND), end - 1):
@@ -214,7 +214,8 @@ class Spelling:
                 words = [word for word in words if len(word) >= _LEAST_SYLLABLES]
                 if words:
                     best[end] = (*before, words[0])
-        return "".join(best[-1] or ())
+        parts = best[-1] or ()
+        return "".join(parts) if len(parts) > 1 else ""
 
 
 def _sounds(typed: str) -> list[str]:

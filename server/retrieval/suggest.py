@@ -75,6 +75,13 @@ class Suggester:
         analyzer = self._live.open(collection).analyzer
         return _meant(query, phrases, _Checked(self._store, collection, analyzer, groups))
 
+    def prepare(self, collection: str) -> int:
+        """Read the collection as it is now and wait for it; how many phrases are known of it.
+
+        Raises CollectionNotFound, StoreUnavailable.
+        """
+        return len(self._lexicons.make(collection).documents.entries)
+
     def close(self) -> None:
         """End what is being made in the background."""
         self._lexicons.close()
@@ -90,7 +97,7 @@ class Suggester:
         )
 
         def shown(found: Iterator[Suggestion], at_most: int) -> list[tuple[Suggestion, int]]:
-            candidates = list(islice(distinct(found, query, self._normalizer), at_most))
+            candidates = list(islice(distinct(found, query, checked.analyzer), at_most))
             counts = checked.counts([each.text for each in candidates])
             return [each for each in zip(candidates, counts, strict=True) if each[1]]
 
@@ -98,7 +105,7 @@ class Suggester:
         if len(found) < size:
             tails = shown(completions.last_word(query), _TAILS)
             found += sorted(tails, key=lambda tail: -tail[1])
-        return list(distinct((each for each, _ in found), query, self._normalizer))
+        return list(distinct((each for each, _ in found), query, checked.analyzer))
 
 
 class _Checked:

@@ -249,9 +249,9 @@ class Store(Protocol):
         *,
         filter: Filter | None = None,  # noqa: A002 - as LegsRequest has it
     ) -> list[int]:
-        """For each phrase, how many chunks that the filter lets pass hold every one of its terms in
-        their bigrams, or every one in their title_bigrams; 0 for a phrase without terms. Counts above
-        100 may be told as 100. In one round trip where the store is remote.
+        """For each phrase, how many chunks that the filter lets pass hold every one of its terms, each
+        in their bigrams or their title_bigrams; 0 for a phrase without terms. Counts above 100 may be
+        told as 100. In one round trip where the store is remote.
 
         Raises CollectionNotFound, InvalidInput.
         """

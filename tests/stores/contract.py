@@ -958,7 +958,7 @@ class PhraseContract(StoreContract):
             write("mixed", "云原", title="原生", acl=("a",)),
         )
         phrases = [("云原", "原生"), (), ("云原",), ("原生", "原生"), ("absent",), ("re", "ed")]
-        assert store.holding(collection, phrases) == [3, 0, 5, 5, 0, 2]
+        assert store.holding(collection, phrases) == [4, 0, 5, 5, 0, 2]
         public = Terms("acl", ("public",))
         assert store.holding(collection, phrases, filter=public) == [2, 0, 3, 3, 0, 1]
         nobody = Terms("acl", ())

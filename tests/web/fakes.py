@@ -30,11 +30,12 @@ from tests.fakes import live_collections
 class ObservedStore:
     """A real store in which trouble can be made.
 
-    ``fault``: raised by every method while it is set. ``calls``: each method's name and arguments.
+    ``fault``: raised by every method while it is set; ``fail_on``: by one. ``calls``: each method's name and arguments.
     """
 
     def __init__(self, store: Store) -> None:
         self.fault: Exception | None = None
+        self.fail_on: dict[str, Exception] = {}
         self.calls: list[tuple[str, tuple[Any, ...]]] = []
         self._store = store
 
@@ -44,8 +45,8 @@ class ObservedStore:
             return found
 
         def call(*arguments: Any, **options: Any) -> Any:
-            if self.fault:
-                raise self.fault
+            if fault := self.fault or self.fail_on.get(name):
+                raise fault
             self.calls.append((name, arguments))
             return found(*arguments, **options)
 

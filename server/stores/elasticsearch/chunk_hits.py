@@ -91,11 +91,16 @@ def stored_chunks(
 
 def documents_containing(client: Client, index: str, terms: Sequence[str]) -> Iterator[str]:
     """Ids of the documents, by id, of which a chunk's bigrams or title's bigrams hold all terms."""
+    wanted = list(dict.fromkeys(terms))
+    either = [
+        {"bool": {"filter": [{"term": {field: term}} for term in wanted]}}
+        for field in ("bigrams", "title_bigrams")
+    ]
     after: list[Any] | None = None
     while True:
         page = client.search(
             index=index,
-            query=holding_query(terms),
+            query={"bool": {"filter": [{"bool": {"should": either, "minimum_should_match": 1}}]}},
             collapse={"field": "document_id"},  # one hit a document
             sort=["document_id"],
             search_after=after,

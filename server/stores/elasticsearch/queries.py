@@ -123,14 +123,17 @@ def text_search(query: Json, condition: Filter | None, k: int) -> Json:
     }
 
 
-def holding_query(terms: Sequence[str], condition: Filter | None = None) -> Json:
-    """Chunks whose bigrams, or whose title's bigrams, hold all terms; no scores."""
-    wanted = dict.fromkeys(terms)
-    either: list[Json] = [
-        {"bool": {"filter": [{"term": {field: term}} for term in wanted]}}
-        for field in ("bigrams", "title_bigrams")
+def holding_query(terms: Sequence[str], condition: Filter | None) -> Json:
+    """Chunks that hold all terms, each in their bigrams or their title's; no scores."""
+    filters: list[Json] = [
+        {
+            "bool": {
+                "should": [{"term": {field: term}} for field in ("bigrams", "title_bigrams")],
+                "minimum_should_match": 1,
+            }
+        }
+        for term in dict.fromkeys(terms)
     ]
-    filters: list[Json] = [{"bool": {"should": either, "minimum_should_match": 1}}]
     if condition is not None:
         filters.append(filter_query(condition))
     return {"bool": {"filter": filters}}

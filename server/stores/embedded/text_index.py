@@ -196,22 +196,23 @@ class TextIndex:
         phrases: Sequence[Sequence[str]],
         condition: "tantivy.Query | None",
     ) -> list[int]:
-        """For each phrase, how many chunks that meet the condition hold every term in one of
+        """For each phrase, how many chunks that meet the condition hold every term, each in one of
         ``fields``; 0 for a phrase without terms."""
         import tantivy  # noqa: PLC0415
 
-        must, query = tantivy.Occur.Must, tantivy.Query
+        query, occur = tantivy.Query, tantivy.Occur
         counts = []
         for terms in phrases:
-            if not terms:
-                counts.append(0)
-                continue
-            wanted = self._holding(fields, terms)
-            if condition is not None:
-                wanted = query.boolean_query([(must, wanted), (must, condition)])
+            wanted = [] if condition is None else [(occur.Must, condition)]
+            for term in dict.fromkeys(terms):
+                either = [
+                    (occur.Should, query.term_query(self.schema, field, term, "basic"))
+                    for field in fields
+                ]
+                wanted.append((occur.Must, query.boolean_query(either)))
             with _damage_named():
-                found = self._searcher.search(wanted, limit=1)
-            counts.append(int(found.count))  # type: ignore[attr-defined]
+                found = self._searcher.search(query.boolean_query(wanted), limit=1)
+            counts.append(int(found.count) if terms else 0)  # type: ignore[attr-defined]
         return counts
 
     def _holding(self, fields: Sequence[str], terms: Sequence[str]) -> "tantivy.Query":

@@ -30,7 +30,8 @@ from tests.fakes import live_collections
 class ObservedStore:
     """A real store in which trouble can be made.
 
-    ``fault``: raised by every method while it is set; ``fail_on``: by one. ``calls``: each method's name and arguments.
+    ``fault``: raised by every method while it is set; ``fail_on``: by one of this name. ``calls``: each
+    method's name and arguments.
     """
 
     def __init__(self, store: Store) -> None:

@@ -39,8 +39,8 @@ def test_what_is_typed_is_completed(filled: FlaskClient) -> None:
 def test_a_key_is_told_what_its_groups_may_see(services: Services, filled: FlaskClient) -> None:
     headers = {}
     for name, groups in (("hr", ["hr"]), ("it", ["it"])):
-        made = services.keys.create(name=name, role="reader", groups=groups)
-        headers[name] = {"Authorization": f"Bearer {made.secret}"}
+        token = services.keys.create(name=name, role="reader", groups=groups)
+        headers[name] = {"Authorization": f"Bearer {token}"}
     client = build(services).test_client()
     assert suggested(client, headers["hr"], q="xinchou") == ["薪酬方案", "薪酬"]
     assert suggested(client, headers["it"], q="xinchou") == []
@@ -86,22 +86,22 @@ def test_a_store_that_fails_leaves_the_hits_alone(services: Services, filled: Fl
 @pytest.mark.parametrize(
     ("query", "status"),
     [
-        ({}, 422),
-        ({"q": ""}, 422),
-        ({"q": " "}, 422),
-        ({"q": "x" * 2_001}, 422),
-        ({"q": "x", "size": 0}, 422),
-        ({"q": "x", "size": 21}, 422),
-        ({"q": "x", "size": "many"}, 422),
-        ({"q": "x", "other": "1"}, 422),
-        ({"q": "\x00"}, 422),
+        ({}, 400),
+        ({"q": ""}, 400),
+        ({"q": " "}, 400),
+        ({"q": "x" * 2_001}, 400),
+        ({"q": "x", "size": 0}, 400),
+        ({"q": "x", "size": 21}, 400),
+        ({"q": "x", "size": "many"}, 400),
+        ({"q": "x", "other": "1"}, 400),
+        ({"q": "\x00"}, 400),
         ({"q": "x", "collection": "none"}, 404),
-        ({"q": "x", "collection": "A/B"}, 422),
+        ({"q": "x", "collection": "A/B"}, 400),
     ],
 )
 def test_what_makes_no_sense_is_refused(
     filled: FlaskClient, query: dict[str, object], status: int
 ) -> None:
     response = filled.get("/v1/suggest", query_string=query)
-    assert response.status_code in {status, 400}, response.text
+    assert response.status_code == status, response.text
     assert response.content_type == "application/problem+json"

@@ -20,9 +20,11 @@ from server.models.choice import Choice, choose_embedder, choose_generator, choo
 from server.models.contract import Embedder
 from server.models.embedders import Embedders
 from server.models.remembering import Remembering
+from server.retrieval.lexicons import Lexicons
 from server.retrieval.profiles import Profiles
 from server.retrieval.query_log import QueryLog
 from server.retrieval.searcher import Searcher
+from server.retrieval.suggest import Suggester
 from server.settings import Settings
 from server.stores.contract import Store
 from server.vocabulary import Vocabulary
@@ -71,6 +73,8 @@ def open_services(settings: Settings, *, warm_up: bool = False) -> Services:
         rerank_seconds=settings.rerank_timeout,
         rerank_top_n=settings.rerank_top_n,
     )
+    query_log = QueryLog.in_folder(settings.data) if settings.query_log else None
+    suggester = Suggester(store=store, live=live, lexicons=Lexicons(store, live, query_log))
     answerer = Answerer(
         searcher=searcher,
         analyzer=analyzer,
@@ -87,6 +91,7 @@ def open_services(settings: Settings, *, warm_up: bool = False) -> Services:
         store=store,
         indexer=indexer,
         searcher=searcher,
+        suggester=suggester,
         answerer=answerer,
         rebuilder=Rebuilder(store, live, keep=settings.keep_generations),
         vocabulary=vocabulary,
@@ -96,7 +101,7 @@ def open_services(settings: Settings, *, warm_up: bool = False) -> Services:
         profiles=Profiles(store.notes),
         feedback=Feedback(store.notes),
         keys=Keys.in_folder(settings.data),
-        query_log=QueryLog.in_folder(settings.data) if settings.query_log else None,
+        query_log=query_log,
         choices=(
             ("store", store.kind, "TANYUAN_STORE names it"),
             *(

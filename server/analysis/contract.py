@@ -34,3 +34,7 @@ class Analyzer(Protocol):
 
     def analyze(self, text: str) -> Analysis:
         """Terms have no white space and at most 100 characters; none is empty."""
+
+    def is_listed(self, word: str) -> bool:
+        """Whether a dictionary has this word of Chinese, Simplified as normalised text; others are
+        guesses where words begin and end."""

@@ -97,6 +97,14 @@ def check_request(request: LegsRequest, dimensions: int) -> None:
         check_vector(request.vector, dimensions, field="vector")
 
 
+def check_holding(phrases: Sequence[Sequence[str]], condition: Filter | None) -> None:
+    """Raise InvalidInput for phrases or a filter that can't be looked up."""
+    for term in (term for phrase in phrases for term in phrase):
+        _check_unicode(term, field="query")
+    for text in () if condition is None else _strings(condition):
+        _check_unicode(text, field="filters")
+
+
 def _check_unicode(text: str, *, field: str) -> None:
     try:
         text.encode()

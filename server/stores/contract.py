@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
-from server.documents import Document, IndexedChunk, Passage, StoredDocument, Vector
+from server.documents import Chunk, Document, IndexedChunk, Passage, StoredDocument, Vector
 from server.errors import TanyuanError
 from server.recipes import Recipe
 from server.stores.audit import Audits
@@ -131,6 +131,15 @@ class Legs:
     errors: Mapping[str, TanyuanError] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OwnedChunk:
+    """A chunk as search sees it, with its document's title and the groups that may see it."""
+
+    chunk: Chunk
+    title: str
+    acl: tuple[str, ...]
+
+
 class Store(Protocol):
     """Thread-safe. Every method may raise StoreUnavailable or StoreTimeout.
 
@@ -224,6 +233,32 @@ class Store(Protocol):
     ) -> dict[str, Passage]:
         """Passages by chunk id, of those that are there; of ``generation``, as a search told it, or
         of the live one. Raises GenerationChanged when that generation is gone."""
+
+    def owned_chunks(self, collection: str) -> Iterator[OwnedChunk]:
+        """Every chunk of the live generation, a document's together, with bounded memory; sees every
+        acknowledged write made before the call.
+
+        Documents that others change meanwhile may come as they were or as they are.
+        Raises CollectionNotFound.
+        """
+
+    def holding(
+        self,
+        collection: str,
+        phrases: Sequence[Sequence[str]],
+        *,
+        filter: Filter | None = None,  # noqa: A002 - as LegsRequest has it
+    ) -> list[int]:
+        """For each phrase, how many chunks that the filter lets pass hold every one of its terms, each
+        in their bigrams or their title_bigrams; 0 for a phrase without terms. Counts above 100 may be
+        told as 100. In one round trip where the store is remote.
+
+        Raises CollectionNotFound, InvalidInput.
+        """
+
+    def mark(self, collection: str) -> str:
+        """A text that is another one after each acknowledged change of the live generation. Raises
+        CollectionNotFound."""
 
     def refresh(self, collection: str) -> None:
         """Make every acknowledged write visible to search."""

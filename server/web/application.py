@@ -21,6 +21,7 @@ from server.web import (
     profiles,
     rebuilds,
     search,
+    suggest,
     vocabulary,
 )
 from server.web.access import Caller
@@ -33,6 +34,7 @@ from server.web.services import Services
 
 OPERATIONS: tuple[Operation, ...] = (
     *search.OPERATIONS,
+    *suggest.OPERATIONS,
     *answers.OPERATIONS,
     *feedback.OPERATIONS,
     *documents.OPERATIONS,

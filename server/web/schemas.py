@@ -39,6 +39,7 @@ from server.web.problems import Problem
 from server.web.services import Component
 
 MAX_SIZE = 100
+MAX_SUGGESTIONS = 20
 MAX_DESCRIPTION_CHARS = 2_000
 
 
@@ -306,6 +307,14 @@ class SearchInput(Strict):
     fusion: _Fusion = None
     rerank: _Rerank = True
     group: _Group = False
+
+
+class SuggestParameters(Strict):
+    """What is typed so far."""
+
+    q: QueryText
+    collection: CollectionName = "default"
+    size: int = Field(default=8, ge=1, le=MAX_SUGGESTIONS, description="Suggestions wanted.")
 
 
 # Answers -------------------------------------------------------------------------------------------

@@ -1,8 +1,16 @@
 """The search call, as a link and with a body."""
 
 import logging
+from contextlib import suppress
+from dataclasses import replace
 
-from server.errors import CollectionNotFound, ModelUnavailable, PageTooDeep, RecipeMismatch
+from server.errors import (
+    CollectionNotFound,
+    ModelUnavailable,
+    PageTooDeep,
+    RecipeMismatch,
+    TanyuanError,
+)
 from server.hits import Retrieval
 from server.retrieval.fusion import Fusion
 from server.retrieval.query import SearchQuery
@@ -64,9 +72,14 @@ OPERATIONS: tuple[Operation, ...] = (search_by_link, search)
 def _search(context: Context, query: SearchQuery) -> Reply:
     _log.debug("search %r", query.query)
     services = context.services
-    found = services.searcher.search(query, groups=context.caller.groups)
-    if services.query_log is not None and query.offset == 0:
-        services.query_log.note(query.collection, query.query, found.total)
+    groups = context.caller.groups
+    found = services.searcher.search(query, groups=groups)
+    if query.offset == 0:
+        if services.query_log is not None:
+            services.query_log.note(query.collection, query.query, found.total)
+        with suppress(TanyuanError):  # the hits are there all the same
+            meant = services.suggester.did_you_mean(query.query, query.collection, groups=groups)
+            found = replace(found, did_you_mean=meant)
     return Reply(found)
 
 

@@ -11,6 +11,7 @@ from server.lifecycle.rebuild import Rebuilder
 from server.retrieval.profiles import Profiles
 from server.retrieval.query_log import QueryLog
 from server.retrieval.searcher import Searcher
+from server.retrieval.suggest import Suggester
 from server.settings import Settings
 from server.stores.contract import Store
 from server.vocabulary import Vocabulary
@@ -38,6 +39,7 @@ class Services:
     store: Store
     indexer: Indexer
     searcher: Searcher
+    suggester: Suggester
     answerer: Answerer
     rebuilder: Rebuilder
     vocabulary: Vocabulary
@@ -51,6 +53,7 @@ class Services:
 
     def close(self) -> None:
         """Write what waits, and release files and connections."""
+        self.suggester.close()
         if self.query_log is not None:
             self.query_log.close()
         self.store.close()

@@ -43,6 +43,10 @@ class TestVectors(contract.VectorContract):
     pass
 
 
+class TestPhrases(contract.PhraseContract):
+    pass
+
+
 class TestShards(contract.StoreContract):
     """Several shards answer as one does."""
 

@@ -60,6 +60,10 @@ class TestVectors(contract.VectorContract):
     pass
 
 
+class TestPhrases(contract.PhraseContract):
+    pass
+
+
 class TestFilters(contract.FilterContract):
     pass
 

@@ -14,21 +14,22 @@ from server.errors import (
 )
 from server.recipes import Recipe
 from server.stores.audit import Audits
-from server.stores.checks import check_writes
+from server.stores.checks import check_holding, check_writes
 from server.stores.contract import (
     Collection,
     Deleted,
     DocumentState,
     Legs,
     LegsRequest,
+    OwnedChunk,
     Write,
     Written,
 )
 from server.stores.elasticsearch import indices, records
 from server.stores.elasticsearch.audits import ElasticsearchAudits
-from server.stores.elasticsearch.chunk_hits import chunk_of
+from server.stores.elasticsearch.chunk_hits import chunk_of, count_holding, owned_chunks
 from server.stores.elasticsearch.client import Client, connect
-from server.stores.elasticsearch.counts import counted
+from server.stores.elasticsearch.counts import counted, operations
 from server.stores.elasticsearch.generations import ElasticsearchGenerations
 from server.stores.elasticsearch.layout import FOLLOW_SECONDS, Layout, Layouts, read_all
 from server.stores.elasticsearch.names import FIRST, Names, check_prefix, is_generation_id
@@ -36,6 +37,7 @@ from server.stores.elasticsearch.notes import ElasticsearchNotes
 from server.stores.elasticsearch.searching import Searcher
 from server.stores.elasticsearch.snapshots import Snapshot, Snapshots
 from server.stores.elasticsearch.writer import Writer, changed
+from server.stores.filters import Filter
 from server.stores.generations import Generation, Generations
 from server.stores.note_checks import check_key, encoded
 from server.stores.notes import Notes
@@ -226,6 +228,26 @@ class ElasticsearchStore:
                 f"{live.id} is live. Search again."
             ) from None
         return {chunk_id: _passage(item) for chunk_id, item in found.items()}
+
+    def owned_chunks(self, collection: str) -> Iterator[OwnedChunk]:
+        index = self._layouts.names(collection).index(self.live(collection).id)
+        records.refresh(self._client, index)
+        return owned_chunks(self._client, index)
+
+    def holding(
+        self,
+        collection: str,
+        phrases: Sequence[Sequence[str]],
+        *,
+        filter: Filter | None = None,  # noqa: A002 - the contract's name
+    ) -> list[int]:
+        check_holding(phrases, filter)
+        return count_holding(self._client, self._layouts.names(collection).chunks, phrases, filter)
+
+    def mark(self, collection: str) -> str:
+        live = self.live(collection)
+        index = self._layouts.names(collection).index(live.id)
+        return f"{live.key} {live.created_at} {operations(self._client, index)}"
 
     def register_repository(self, name: str, location: str) -> None:
         """Make or change a repository of snapshots in a folder that ``path.repo`` of every node allows.

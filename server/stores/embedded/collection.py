@@ -26,6 +26,7 @@ from server.stores.contract import (
     Collection,
     Deleted,
     DocumentState,
+    OwnedChunk,
     Write,
     Written,
 )
@@ -143,6 +144,22 @@ class OpenCollection:
         ):
             yield from batch
             last = batch[-1].document.id
+
+    def owned_chunks(self) -> Iterator[OwnedChunk]:
+        """Every chunk of the live generation by document; batches as of ``documents``."""
+        last = ""
+        while batch := self._read(
+            lambda c, generation, after=last: rows.owned_chunks_after(  # type: ignore[misc]
+                c, generation, after, max_chars=_SCAN_CHARS // 4
+            )
+        ):
+            yield from batch
+            last = batch[-1].chunk.document_id
+
+    def mark(self) -> str:
+        """Another one after each change, and in another collection of this name."""
+        state = self.state()
+        return f"{self.folder.name} {state.as_generation().key} {state.sequence}"
 
     def passages(self, chunk_ids: Sequence[str], generation: str | None) -> dict[str, Passage]:
         if generation is None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from server.documents import Chunk, Document, MetadataValue, Passage, StoredDocument, Vector
-from server.stores.contract import DocumentState
+from server.stores.contract import DocumentState, OwnedChunk
 from server.stores.embedded.text_index import TextEntry
 from server.stores.generations import Pending, StoredChunk
 
@@ -151,6 +151,35 @@ def passages(
             metadata=metadata_of(metadata),
             revision=revision,
         )
+    return found
+
+
+def owned_chunks_after(
+    connection: sqlite3.Connection, generation: int, document_id: str, *, max_chars: int
+) -> list[OwnedChunk]:
+    """The chunks of the next documents by id, until their texts pass ``max_chars``."""
+    found: list[OwnedChunk] = []
+    chars = 0
+    cursor = connection.execute(
+        'SELECT d.document_id, d.title, d.acl, c.position, c.text, c.start, c."end", c.headings '
+        "FROM documents d JOIN chunks c ON c.version = d.version AND c.generation = ? "
+        "WHERE d.document_id > ? ORDER BY d.document_id, c.position",
+        (generation, document_id),
+    )
+    for identity, title, acl, position, text, start, end, headings in cursor:
+        if chars > max_chars and identity != found[-1].chunk.document_id:
+            break
+        chars += len(text)
+        chunk = Chunk(
+            document_id=identity,
+            position=position,
+            text=text,
+            start=start,
+            end=end,
+            headings=tuple(json.loads(headings)),
+        )
+        found.append(OwnedChunk(chunk=chunk, title=title, acl=tuple(json.loads(acl))))
+    cursor.close()
     return found
 
 

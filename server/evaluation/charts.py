@@ -40,7 +40,7 @@ def gains(deltas: Sequence[float]) -> Gains:
         return Gains("", "", HEIGHT / 2, 0.0, 0.0)
     top, bottom = max(0.0, falling[0]), min(0.0, falling[-1])
     scale = HEIGHT / (top - bottom)
-    zero = top * scale
+    zero = HEIGHT * (top / (top - bottom))
     width = WIDTH / len(falling)
     won = [zero - delta * scale for delta in falling if delta > 0]
     lost = [zero - delta * scale for delta in falling if delta < 0]

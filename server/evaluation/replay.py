@@ -6,6 +6,7 @@ between the retrievers and the fused list is done here by the same functions.
 """
 
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -26,12 +27,12 @@ from server.stores.filters import Terms
 class Recording:
     """What was retrieved for one query.
 
-    ``chunks``: ids in order, and ``scores``, float64 (chunks, TEXT_FIELDS), what BM25 gives each in each
+    ``chunks``: ids in order, and ``scores``, float32 (chunks, TEXT_FIELDS), what BM25 gives each in each
     field at weight 1. ``vector``: the kNN list, None where the collection has no vectors.
     """
 
     chunks: tuple[str, ...]
-    scores: NDArray[np.float64]
+    scores: NDArray[np.float32]
     vector: Ranked | None
 
     def documents(self, profile: Profile, size: int) -> list[str]:
@@ -95,7 +96,7 @@ class Recorder:
         rows = [[scores.get(each, 0.0) for scores in found.values()] for each in chunks]
         return Recording(
             chunks=tuple(chunks),
-            scores=np.array(rows, dtype=np.float64).reshape(len(chunks), len(found)),
+            scores=np.array(rows, dtype=np.float32).reshape(len(chunks), len(found)),
             vector=self._vectors(base),
         )
 
@@ -103,12 +104,18 @@ class Recorder:
         """One text field's list, at weight 1."""
         alone = Profile(field_weights={name: 1.0})
         query = replace(base, mode="bm25", profile=alone)
-        return self._searcher.trace(query, groups=None).lists["bm25"]
+        return _shared(self._searcher.trace(query, groups=None).lists["bm25"])
 
     def _vectors(self, base: SearchQuery) -> Ranked | None:
         if not self._store.live(base.collection).recipe.embedder:
             return None
-        return self._searcher.trace(replace(base, mode="vector"), groups=None).lists["vector"]
+        query = replace(base, mode="vector")
+        return _shared(self._searcher.trace(query, groups=None).lists["vector"])
+
+
+def _shared(ranked: Ranked) -> Ranked:
+    """With ids that all recordings share, as thousands of queries find the same chunks."""
+    return [(sys.intern(chunk_id), score) for chunk_id, score in ranked]
 
 
 def gain(documents: Sequence[str], grades: Mapping[str, int], depth: int) -> float:

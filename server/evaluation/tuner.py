@@ -50,6 +50,7 @@ class Report:
 
     collection: str
     source: str
+    embedder: str
     version: int
     tuning: Tuning
     tunables: tuple[Tunable, ...]
@@ -71,6 +72,7 @@ class Report:
         held_out = self.tuning.held_out
         return {
             "source": self.source,
+            "embedder": self.embedder,
             "measure": _MEASURE,
             "queries": self.tuning.queries,
             "folds": len(self.tuning.folds),
@@ -159,6 +161,7 @@ class Tuner:
         return Report(
             collection=collection,
             source=judged.source,
+            embedder=self._store.live(collection).recipe.embedder,
             version=version,
             tuning=tuning,
             tunables=tunables,

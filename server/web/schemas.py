@@ -274,7 +274,7 @@ class SearchParameters(Strict):
     group: _Group = False
     rerank: _Rerank = True
     fusion: Method | None = Field(
-        default=None, description="How the two lists become one; unset: the server's profile."
+        default=None, description="How the two lists become one; unset: the collection's profile."
     )
 
 
@@ -293,7 +293,7 @@ _Fusion = Annotated[
     | Annotated[Method, Tag("=method")]
     | Annotated[None, Tag("=none")],
     Discriminator(_fusion_kind),
-    Field(description="A method's name, or with its weights; unset: the server's profile."),
+    Field(description="A method's name, or with its weights; unset: the collection's profile."),
 ]
 
 

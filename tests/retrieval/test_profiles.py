@@ -5,18 +5,24 @@ import time
 import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from server.analysis.analyzer import JiebaAnalyzer
+from server.documents import Document
 from server.errors import InvalidInput, NoteConflict, StoreUnavailable, VersionNotFound
 from server.recipes import Recipe
 from server.retrieval.fusion import Fusion
 from server.retrieval.profile import Profile
 from server.retrieval.profiles import KEPT, KEY, MAX_REPORT_BYTES, Profiles, QueryProfiles
+from server.retrieval.query import SearchQuery
+from server.retrieval.searcher import Searcher
 from server.stores.contract import Store
 from server.stores.elasticsearch.store import ElasticsearchStore
 from server.stores.embedded.store import EmbeddedStore
+from tests.fakes import FakeEmbedder, live_collections, make_indexer
 from tests.services.elasticsearch import targets
 
 C = "c"
@@ -192,3 +198,37 @@ def test_a_profile_that_cannot_be_read_degrades_a_search_and_no_more(
     assert "scripts/tune --collection c --defaults" in found.problem
     with pytest.raises(InvalidInput):
         profiles.profile(C)
+
+
+def test_a_request_goes_before_the_profile_and_the_profile_before_the_default(
+    tmp_path: Path,
+) -> None:
+    store = EmbeddedStore(tmp_path)
+    analyzer, embedder = JiebaAnalyzer(), FakeEmbedder()
+    indexer = make_indexer(store, analyzer, embedder)
+    indexer.ensure_collection(C)
+    indexer.put(C, [Document.create(id="a", text="差旅报销标准")], refresh=True)
+    rrf = Profile(fusion=Fusion(method="rrf"))
+    Profiles(store.notes).save(C, rrf, author="lin")
+
+    def fused(**options: Any) -> float:
+        live = live_collections(store, analyzer, embedder)
+        searcher = Searcher(store=store, live=live, reranker=None)
+        found = searcher.search(
+            SearchQuery(query="报销", collection=C, rerank=False, **options), groups=None
+        )
+        nonlocal degraded
+        degraded = [each.stage for each in found.degraded]
+        return found.hits[0].scores["fused"]
+
+    degraded: list[str] = []
+    by_rrf, by_convex = pytest.approx(2 / 61), pytest.approx(1.0)
+    assert fused() == by_rrf
+    assert fused(fusion=Fusion(method="convex")) == by_convex
+    assert fused(profile=Profile()) == by_convex
+    assert fused(profile=Profile(), fusion=Fusion(method="rrf")) == by_rrf
+    assert degraded == []
+    store.notes.put(C, KEY, {"log": "damaged"})
+    assert fused() == by_convex
+    assert degraded == ["profile"]
+    store.close()

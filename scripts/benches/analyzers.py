@@ -36,7 +36,7 @@ from benches.stores import COLLECTION, add_elasticsearch, product
 from server.evaluation.dataset import Dataset
 from server.evaluation.measures import measure
 from server.evaluation.runs import Run, write_trec
-from server.retrieval.query import Profile
+from server.retrieval.profile import Profile
 
 MEASURES = ("nDCG@10", "MRR@10", "Recall@100")
 TEXT, BOTH = "text", "title and text"

@@ -19,7 +19,7 @@ from server.ingest.indexer import Indexer
 from server.live import LiveCollections
 from server.models.choice import Choice, choose_embedder
 from server.models.contract import Embedder
-from server.retrieval.query import Profile
+from server.retrieval.profile import Profile
 from server.retrieval.searcher import Searcher
 from server.settings import Settings
 from server.stores.contract import Store

@@ -12,7 +12,7 @@ from server.evaluation.runs import Ranking, as_run
 from server.evaluation.significance import ALPHA
 from server.evaluation.variants import DEFAULT, JudgedSet
 from server.hits import Mode
-from server.retrieval.query import Profile
+from server.retrieval.profile import Profile
 from server.retrieval.searcher import Searcher
 
 Query = tuple[str, str]  # id and text

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from server.documents import document_id_of
 from server.evaluation.runs import DEPTH, Ranking, Rankings
 from server.hits import Mode
-from server.retrieval.query import Profile, SearchQuery
+from server.retrieval.profile import Profile
+from server.retrieval.query import SearchQuery
 from server.retrieval.searcher import Searcher, Trace
 
 FUSED, RERANKED = "fused", "reranked"  # the other stages are legs, named as their rankers are

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from server.errors import InvalidInput
 from server.evaluation.dataset import Dataset
-from server.retrieval.query import Profile
+from server.retrieval.profile import Profile
 
 DEFAULT = "default"  # the variant that the others are compared with
 
@@ -74,19 +74,9 @@ def read_variants(path: Path) -> dict[str, Profile]:
 
 def profile_of(values: object) -> Profile:
     """The default profile with these values in the place of its own. Raises InvalidInput."""
-    default = Profile()
-    given = _known(values, {each.name for each in fields(Profile)}, "a profile")
-    weights = _known(given.get("field_weights", {}), set(default.field_weights), "field_weights")
-    fusion = _known(
-        given.get("fusion", {}), {each.name for each in fields(default.fusion)}, "fusion"
-    )
-    try:
-        return Profile(
-            field_weights={**default.field_weights, **weights},
-            fusion=replace(default.fusion, **fusion),
-        )
-    except TypeError:
-        raise InvalidInput("A value of the profile is of a wrong kind.") from None
+    if not isinstance(values, Mapping):
+        raise InvalidInput("a profile is a JSON object.")
+    return Profile.from_dict(values)
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -111,12 +101,3 @@ def _read_set(name: str, given: _Set, base: Path) -> JudgedSet:
     )
     collection = given.collection or folder.resolve().name
     return JudgedSet(name=name, collection=collection, dataset=dataset)
-
-
-def _known(values: object, names: set[str], what: str) -> Mapping[str, Any]:
-    if not isinstance(values, Mapping):
-        raise InvalidInput(f"{what} is a JSON object.")
-    for name in values:
-        if name not in names:
-            raise InvalidInput(f"{what} has no {name!r}, but {', '.join(sorted(names))}.")
-    return values

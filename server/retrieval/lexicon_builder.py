@@ -17,7 +17,7 @@ MAX_PHRASE_CHARS = 40
 _MAX_WORD_CHARS = 30
 
 _LEAST_NPMI = 0.2
-_RANK: dict[Kind, int] = {"title": 3, "heading": 2, "phrase": 1}
+_NAMES: frozenset[Kind] = frozenset({"title", "heading"})
 
 _LETTER = re.compile(r"[^\W\d_]")
 # Fragments of numbers and of paragraphs' names, which make poor suggestions.
@@ -78,18 +78,24 @@ class LexiconBuilder:
             for (text, kind), seen in self._seen.items()
             if kind in {"word", "guess", "common"}
         }
-        ranked = sorted(
-            (
-                (-_RANK.get(kind, 0) - math.log1p(seen.all), text, kind)
-                for (text, kind), seen in self._seen.items()
-                if kind != "phrase" or self._is_collocation(seen, words)
-            ),
-        )
+        names: list[_Phrase] = []
+        others: list[_Phrase] = []
+        for phrase, seen in self._seen.items():
+            if phrase[1] in _NAMES:
+                names.append(phrase)
+            elif phrase[1] != "phrase" or self._is_collocation(seen, words):
+                others.append(phrase)
+        # Titles, of which nearly every document has its own, take no more than half of the room.
+        kept = sorted(names, key=self._order)[: max(MAX_ENTRIES // 2, MAX_ENTRIES - len(others))]
+        kept += sorted(others, key=self._order)[: MAX_ENTRIES - len(kept)]
         entries = [
             Entry(text=text, kind=kind, counts=tuple(self._seen[text, kind].by_class.items()))
-            for _, text, kind in ranked[:MAX_ENTRIES]
+            for text, kind in kept
         ]
         return Lexicon(entries, list(self._classes), list(self._sizes.values()))
+
+    def _order(self, phrase: _Phrase) -> tuple[int, str]:
+        return -self._seen[phrase].all, phrase[0]
 
     def _name(self, text: str, kind: Kind) -> None:
         """A title or a heading, with the words that it has."""
@@ -147,9 +153,7 @@ class LexiconBuilder:
             self._forget_rarest()
 
     def _forget_rarest(self) -> None:
-        kept = sorted(
-            self._seen.items(), key=lambda item: (-item[1].all, -_RANK.get(item[0][1], 0))
-        )
+        kept = sorted(self._seen.items(), key=lambda item: (-item[1].all, item[0][1] not in _NAMES))
         self._seen = dict(kept[: MAX_TRACKED // 2])
 
     def _is_collocation(self, seen: _Seen, words: dict[str, int]) -> bool:

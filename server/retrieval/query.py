@@ -119,10 +119,21 @@ def with_additions(analysis: Analysis, added: Sequence[Addition]) -> Analysis:
     )
 
 
+def is_character(term: str) -> bool:
+    """Whether a term of the bigram fields is one of the single characters that stand beside the bigrams.
+
+    A Han character is; Latin words and digits of one character are words.
+    """
+    return len(term) == 1 and not term.isascii()
+
+
 def _terms(analysis: Analysis) -> dict[str, tuple[str, ...]]:
+    """Terms by KINDS."""
+    bigrams = [token.term for token in analysis.bigrams]
     return {
         "words": tuple(token.term for token in analysis.words),
-        "bigrams": tuple(token.term for token in analysis.bigrams),
+        "bigrams": tuple(term for term in bigrams if not is_character(term)),
+        "characters": tuple(term for term in bigrams if is_character(term)),
     }
 
 

@@ -4,7 +4,6 @@ that sound like the right ones, English words with a slip. Pure, over what the c
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 
 from rapidfuzz import process
 from rapidfuzz.distance import OSA
@@ -16,14 +15,15 @@ from server.retrieval.lexicon import MAX_SOUND, Ids, View, squeezed
 from server.retrieval.lexicon_builder import longest
 from server.retrieval.pinyin import blurred, has_han, is_han, letters, readings
 
-MAX_PARTS = 20  # of a query that are looked at
+MAX_CHARS = 100  # of a query; what is longer is a text that was pasted
+_MAX_TRIES = 60  # stretches of Chinese that are compared with phrases
 _OFFERED = 3  # of what may have been meant
 _LEAST_WORD = 4  # letters of an English word that may have a slip
 _TWO_SLIPS = 8  # letters from which on it may have two
 _LEAST_INITIALS = 3
 _MOST_INITIALS = 8
 _LEAST_SYLLABLES = 2  # of a phrase that is part of longer pinyin
-_LONGEST_PINYIN = 60
+_LONGEST_PINYIN = 60  # letters
 _WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")
 _PINYIN = re.compile(r"[a-z]+")
 
@@ -42,20 +42,22 @@ class Part:
 class Spelling:
     """Thread-safe. ``view``: what the caller may know."""
 
-    def __init__(self, view: View, analyzer: Analyzer) -> None:
+    def __init__(self, view: View, analyzer: Analyzer, normalizer: Normalizer) -> None:
         self._view = view
         self._lexicon = view.lexicon
         self._analyzer = analyzer
-        self._normalizer = Normalizer()
+        self._normalizer = normalizer
 
     def parts(self, query: str) -> list[Part]:
         """The parts of a query that something else may have been meant by, in order, apart from each
         other. Whether a document has one as it is typed is for the store to say."""
+        if len(query) > MAX_CHARS:
+            return []
         whole = self._whole(query)
         if whole is not None:
             return [whole]
         found: list[Part] = []
-        for part in islice(self._by_piece(query), MAX_PARTS):
+        for part in self._by_piece(query):
             if not found or part.start >= found[-1].end:
                 found.append(part)
         return found
@@ -85,6 +87,7 @@ class Spelling:
 
     def _by_piece(self, query: str) -> Iterator[Part]:
         tokens = longest(self._analyzer.analyze(query).words)
+        tries = iter(range(_MAX_TRIES))
         for start, end in _pieces(query):
             if has_han(query[start]):
                 inside = [
@@ -92,7 +95,7 @@ class Spelling:
                     for token in tokens
                     if token.start < end and token.end > start
                 ]
-                yield from self._han(query, inside)
+                yield from self._han(query, inside, tries)
             else:
                 yield from self._latin(query[start:end], start)
 
@@ -112,16 +115,21 @@ class Spelling:
         elif _PINYIN.fullmatch(typed) and (joined := self._joined(typed)):
             yield Part(start, end, (joined,), "pinyin")
 
-    def _han(self, query: str, tokens: Sequence[tuple[int, int]]) -> Iterator[Part]:
+    def _han(
+        self, query: str, tokens: Sequence[tuple[int, int]], tries: Iterator[int]
+    ) -> Iterator[Part]:
         """Stretches with a word that is not known, the longest first from the left, for which there is
-        a phrase that sounds the same or nearly so, or that differs in one character of three or more."""
+        a phrase that sounds the same or nearly so, or that differs in one character of three or more;
+        as long as there are ``tries`` left."""
         odd = [not self._knows(query[start:end]) for start, end in tokens]
         at = 0
         while at < len(tokens):
-            for to in range(len(tokens), at, -1):
+            for to in range(min(len(tokens), at + MAX_SOUND), at, -1):
                 start, end = tokens[at][0], tokens[to - 1][1]
                 if not any(odd[at:to]) or not 2 <= end - start <= MAX_SOUND:
                     continue
+                if next(tries, None) is None:
+                    return
                 part = self._alike(query[start:end], start)
                 if part is not None:
                     yield part
@@ -202,6 +210,8 @@ class Spelling:
 
     def _joined(self, typed: str) -> str:
         """The fewest phrases that pinyin is made of, two or more, or an empty string."""
+        if len(typed) > _LONGEST_PINYIN:
+            return ""
         best: list[tuple[str, ...] | None] = [(), *[None] * len(typed)]
         for end in range(2, len(typed) + 1):
             for start in range(max(0, end - 6 * MAX_SOUND), end - 1):

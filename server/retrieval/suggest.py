@@ -55,7 +55,7 @@ class Suggester:
         checked = _Checked(self._store, collection, analyzer, groups)
         try:
             found = self._complete(query, phrases, checked, size)
-            if not found and (meant := _meant(query, phrases, checked)):
+            if not found and (meant := _meant(query, phrases, checked, self._normalizer)):
                 found = [Suggestion(text=meant.query, kind="text")]
         except TanyuanError as error:
             return Suggestions(query=query, degraded=(Degraded(STAGE, error.message),))
@@ -73,7 +73,8 @@ class Suggester:
         if phrases is None:
             return None
         analyzer = self._live.open(collection).analyzer
-        return _meant(query, phrases, _Checked(self._store, collection, analyzer, groups))
+        checked = _Checked(self._store, collection, analyzer, groups)
+        return _meant(query, phrases, checked, self._normalizer)
 
     def prepare(self, collection: str) -> int:
         """Read the collection as it is now and wait for it; how many phrases are known of it.
@@ -129,8 +130,12 @@ class _Checked:
         return self._store.holding(self._collection, phrases, filter=visible(None, self.groups))
 
 
-def _meant(query: str, phrases: Phrases, checked: _Checked) -> DidYouMean | None:
-    parts = Spelling(phrases.documents.view(checked.groups), checked.analyzer).parts(query)
+def _meant(
+    query: str, phrases: Phrases, checked: _Checked, normalizer: Normalizer
+) -> DidYouMean | None:
+    """The query with the parts that are not there, or hardly, as they were meant."""
+    view = phrases.documents.view(checked.groups)
+    parts = Spelling(view, checked.analyzer, normalizer).parts(query)
     asked = [query[part.start : part.end] for part in parts]
     texts = [text for part in parts for text in part.meant]
     found = checked.counts(texts, whole=asked)

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from server.analysis.analyzer import JiebaAnalyzer
 from server.documents import Vector, passage_text
 from server.models.e5 import E5Embedder
-from server.retrieval.query import Profile, text_clauses
+from server.retrieval.profile import Profile
+from server.retrieval.query import text_clauses
 from server.stores.contract import LegsRequest, Store
 from server.stores.elasticsearch.store import ElasticsearchStore
 from server.stores.embedded.store import EmbeddedStore

@@ -7,7 +7,7 @@ import pytest
 from server.errors import InvalidInput
 from server.evaluation.ablation import Measured, ablation
 from server.evaluation.variants import folder_set, profile_of, read_sets, read_variants
-from server.retrieval.query import Profile
+from server.retrieval.profile import Profile
 
 
 def measured(name, default, variant):

@@ -9,7 +9,8 @@ from server.evaluation.ablation import measure_set
 from server.evaluation.recording import WHOLE, record
 from server.evaluation.variants import JudgedSet
 from server.retrieval.fusion import Fusion
-from server.retrieval.query import Profile, SearchQuery
+from server.retrieval.profile import Profile
+from server.retrieval.query import SearchQuery
 from tests.evaluation import builders
 from tests.evaluation.conftest import COLLECTION, TOPICS, documents
 from tests.fakes import FakeEmbedder

@@ -59,7 +59,7 @@ def open_services(settings: Settings, *, warm_up: bool = False) -> Services:
     missing: dict[str, str] = {
         choice.component: choice.reason
         for choice in (embedder, reranker, generator)
-        if choice.adapter is None
+        if choice.missing
     }
     live = open_live(settings, store, dictionary, make_analyzer, embedder)
     vocabulary = Vocabulary(store.notes)
@@ -68,6 +68,7 @@ def open_services(settings: Settings, *, warm_up: bool = False) -> Services:
         store=store,
         live=live,
         reranker=reranker.adapter,
+        light=settings.reranker != "none",
         missing=missing,
         seconds=settings.search_timeout,
         rerank_seconds=settings.rerank_timeout,

@@ -41,7 +41,8 @@ class Hit:
     ``score`` is that of the last ranker that ordered the list: rerank, else fused, else the only leg.
     ``highlights`` are spans in ``text``, ``title_highlights`` in ``title``; ``start`` and ``end``
     place ``text`` in its document. ``more``: other chunks of the document that were found, when hits
-    are grouped.
+    are grouped. ``evidence``: by kind, what the light ranker found to speak for it, in log-odds whose sum
+    is its score; None where that was not asked for or another ranker placed it.
     """
 
     document_id: str
@@ -59,6 +60,7 @@ class Hit:
     highlights: tuple[Span, ...] = ()
     title_highlights: tuple[Span, ...] = ()
     more: int = 0
+    evidence: Mapping[str, float] | None = None
 
 
 Reason = Literal["spelling", "pinyin"]

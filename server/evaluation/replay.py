@@ -13,10 +13,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from server.documents import TEXT_FIELDS, document_id_of
+from server.documents import document_id_of
 from server.hits import Ranker
-from server.retrieval.fusion import Fusion, Ranked, fuse
-from server.retrieval.profile import Profile
+from server.retrieval.fusion import Fusion, Ranked, Worth, fuse
+from server.retrieval.profile import WEIGHTED, Profile
 from server.retrieval.query import SearchQuery
 from server.retrieval.searcher import Searcher
 from server.stores.contract import MAX_DEPTH, Store
@@ -27,13 +27,15 @@ from server.stores.filters import Terms
 class Recording:
     """What was retrieved for one query.
 
-    ``chunks``: ids in order, and ``scores``, float32 (chunks, TEXT_FIELDS), what BM25 gives each in each
-    field at weight 1. ``vector``: the kNN list, None where the collection has no vectors.
+    ``chunks``: ids in order, and ``scores``, float32 (chunks, WEIGHTED), what BM25 gives each in each
+    field at weight 1. ``vector``: the kNN list, None where the collection has no vectors. ``worth``: of
+    both lists' scores for this query.
     """
 
     chunks: tuple[str, ...]
     scores: NDArray[np.float32]
     vector: Ranked | None
+    worth: Worth | None = None
 
     def documents(self, profile: Profile, size: int) -> list[str]:
         """The best ``size`` documents by their best chunk, as a search by this profile ranks them
@@ -53,10 +55,10 @@ class Recording:
         if self.vector is None:
             return words
         lists: dict[Ranker, Ranked] = {"bm25": words, "vector": self.vector}
-        return fuse(lists, profile.fusion)
+        return fuse(lists, profile.fusion, self.worth)
 
     def _words(self, profile: Profile) -> Ranked:
-        weights = [profile.field_weights.get(name, 0.0) for name in TEXT_FIELDS]
+        weights = [profile.field_weights.get(name, 0.0) for name in WEIGHTED]
         sums = self.scores @ np.array(weights)
         best = np.argsort(-sums, kind="stable")[: profile.fusion.window]  # stable: ties by chunk id
         return [(self.chunks[at], float(sums[at])) for at in best if sums[at] > 0]
@@ -84,7 +86,7 @@ class Recorder:
             rerank=False,
             highlight=False,
         )
-        found = {name: dict(self._words(base, name)) for name in TEXT_FIELDS}
+        found = {name: dict(self._words(base, name)) for name in WEIGHTED}
         chunks = sorted({chunk_id for scores in found.values() for chunk_id in scores})
         documents = tuple(sorted({document_id_of(chunk_id) for chunk_id in chunks}))
         among = replace(
@@ -94,10 +96,12 @@ class Recorder:
             if len(scores) == self._depth:  # others may have scores below the list's end
                 scores.update(self._words(among, name))
         rows = [[scores.get(each, 0.0) for scores in found.values()] for each in chunks]
+        vector, worth = self._vectors(base)
         return Recording(
             chunks=tuple(chunks),
             scores=np.array(rows, dtype=np.float32).reshape(len(chunks), len(found)),
-            vector=self._vectors(base),
+            vector=vector,
+            worth=worth,
         )
 
     def _words(self, base: SearchQuery, name: str) -> Ranked:
@@ -106,11 +110,12 @@ class Recorder:
         query = replace(base, mode="bm25", profile=alone)
         return _shared(self._searcher.trace(query, groups=None).lists["bm25"])
 
-    def _vectors(self, base: SearchQuery) -> Ranked | None:
+    def _vectors(self, base: SearchQuery) -> tuple[Ranked | None, Worth | None]:
+        """The kNN list, and what both lists' scores are worth, which is known where both are asked."""
         if not self._store.live(base.collection).recipe.embedder:
-            return None
-        query = replace(base, mode="vector")
-        return _shared(self._searcher.trace(query, groups=None).lists["vector"])
+            return None, None
+        trace = self._searcher.trace(base, groups=None)
+        return _shared(trace.lists["vector"]), trace.worth
 
 
 def _shared(ranked: Ranked) -> Ranked:

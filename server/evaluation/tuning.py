@@ -14,13 +14,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from server.documents import TEXT_FIELDS
 from server.errors import InvalidInput
 from server.evaluation.dataset import Qrels
 from server.evaluation.folds import folds
 from server.evaluation.replay import Recording, gain
 from server.evaluation.significance import ALPHA, Paired, paired
-from server.retrieval.profile import Profile
+from server.retrieval.profile import WEIGHTED, Profile
 
 DEPTH = 10  # of nDCG
 FEWEST_QUERIES = 30
@@ -52,13 +51,13 @@ class Tunable:
 _WEIGHTS = (0.0, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.5, 2.0)
 
 TUNABLE: tuple[Tunable, ...] = (
-    Tunable(path="fusion.method", values=("convex", "rrf")),
+    Tunable(path="fusion.method", values=("log_odds", "convex", "rrf")),
     # Beside the weight of the BM25 list, whose own scale changes nothing.
     Tunable(
         path="fusion.vector",
         values=(0.0, 0.25, 0.5, 0.7, 1.0, 1.4, 2.0, 3.0, 5.0, 10.0, 20.0),
     ),
-    *(Tunable(path=f"field_weights.{name}", values=_WEIGHTS) for name in TEXT_FIELDS),
+    *(Tunable(path=f"field_weights.{name}", values=_WEIGHTS) for name in WEIGHTED),
     Tunable(path="fusion.rank_constant", values=(5, 20, 60, 120), needs=("fusion.method", "rrf")),
     Tunable(path="fusion.window", values=(100, 200, 400)),
 )

@@ -81,9 +81,7 @@ def fuse(
     return sorted(fused.items(), key=lambda item: (-item[1], item[0]))
 
 
-def log_odds(
-    lists: Mapping[Ranker, Ranked], fusion: Fusion, worth: Worth
-) -> dict[str, float]:
+def log_odds(lists: Mapping[Ranker, Ranked], fusion: Fusion, worth: Worth) -> dict[str, float]:
     """Chunk id → the sum of what each list says of it."""
     parts = contributions(lists, fusion, worth)
     return {

@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
-from numpy.typing import NDArray
 
 from server.analysis.contract import Analyzer
 from server.documents import Passage, Vector, passage_text
@@ -114,7 +113,10 @@ class LightRanker:
         """The query's vector drawn towards the first passages, as likely as each is; None where that
         changes nothing."""
         scores = np.array(
-            [sum(said.values()) + sum(read.values()) for said, read in zip(meant, words, strict=True)]
+            [
+                sum(said.values()) + sum(read.values())
+                for said, read in zip(meant, words, strict=True)
+            ]
         )
         first = [
             place
@@ -126,14 +128,8 @@ class LightRanker:
         shares = np.exp(scores[first] - scores[first[0]])
         centre = np.zeros_like(self.vector)
         for share, place in zip(shares / shares.sum(), first, strict=True):
-            centre += np.float32(share) * _own(candidates[place].passage)
+            vectors = candidates[place].passage.vectors
+            centre += np.float32(share) * vectors[0]  # type: ignore[index]  # chosen for having them
         drawn: Vector = self.vector + np.float32(self.weights.feedback) * centre
         drawn /= np.linalg.norm(drawn)
         return drawn
-
-
-def _own(passage: Passage) -> NDArray[np.float32]:
-    """The vector of the whole passage."""
-    assert passage.vectors is not None
-    own: NDArray[np.float32] = passage.vectors[0]
-    return own

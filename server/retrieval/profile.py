@@ -10,32 +10,50 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from server.documents import TEXT_FIELDS
 from server.errors import InvalidInput
 from server.retrieval.fusion import Fusion
+from server.retrieval.light import LightWeights
 
 MAX_FIELD_WEIGHT = 1_000.0
+
+# What has a weight of its own: name → text field, and the kinds of the query's terms that are looked for
+# there. The bigram fields hold single characters too, which tell much less of a word but never miss it.
+WEIGHTED: Mapping[str, tuple[str, tuple[str, ...]]] = MappingProxyType(
+    {
+        "words": ("words", ("words",)),
+        "bigrams": ("bigrams", ("bigrams",)),
+        "characters": ("bigrams", ("characters",)),
+        "title_words": ("title_words", ("words",)),
+        "title_bigrams": ("title_bigrams", ("bigrams", "characters")),
+    }
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Profile:
-    """The defaults of a search: weight of each text field (TEXT_FIELDS) and the fusion.
-
-    Raises InvalidInput.
+    """The defaults of a search: weights of the text fields (WEIGHTED), the fusion, and the weights of
+    the light ranker. Raises InvalidInput.
     """
 
     field_weights: Mapping[str, float] = field(
         default_factory=lambda: MappingProxyType(
-            {"words": 1.0, "bigrams": 1.0, "title_words": 0.2, "title_bigrams": 0.2}
+            {
+                "words": 1.0,
+                "bigrams": 0.5,
+                "characters": 1.0,
+                "title_words": 0.1,
+                "title_bigrams": 0.1,
+            }
         )
     )
     fusion: Fusion = field(default_factory=Fusion)
+    light: LightWeights = field(default_factory=LightWeights)
 
     def __post_init__(self) -> None:
         for name, weight in self.field_weights.items():
-            if name not in TEXT_FIELDS:
+            if name not in WEIGHTED:
                 raise InvalidInput(
-                    f"field_weights.{name[:80]}: unknown; the fields are {', '.join(TEXT_FIELDS)}.",
+                    f"field_weights.{name[:80]}: unknown; the fields are {', '.join(WEIGHTED)}.",
                     field=f"field_weights.{name[:80]}",
                 )
             if not (math.isfinite(weight) and 0 <= weight <= MAX_FIELD_WEIGHT):

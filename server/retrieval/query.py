@@ -10,7 +10,7 @@ from server.documents import check_collection
 from server.errors import InvalidInput, PageTooDeep
 from server.hits import Mode
 from server.retrieval.fusion import Fusion
-from server.retrieval.profile import Profile
+from server.retrieval.profile import WEIGHTED, Profile
 from server.stores.contract import MAX_DEPTH, TextClause
 from server.stores.filters import Filter
 from server.texts import check_text
@@ -29,7 +29,9 @@ class SearchQuery:
     ``profile`` None: the one in force.
 
     ``group``: one hit a document, its best. ``highlight`` False leaves the spans out, which takes
-    most of the time of a long list. Raises InvalidInput or PageTooDeep.
+    most of the time of a long list. ``explain``: each hit says what placed it.
+
+    Raises InvalidInput or PageTooDeep.
     """
 
     query: str
@@ -43,6 +45,7 @@ class SearchQuery:
     rerank: bool = True
     group: bool = False
     highlight: bool = True
+    explain: bool = False
 
     def __post_init__(self) -> None:
         check_text(self.query, field="query", max_chars=MAX_QUERY_CHARS)
@@ -62,8 +65,8 @@ class SearchQuery:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Addition:
-    """A phrase that synonyms add to a query; ``shares``: by "words" and "bigrams", the weight of each
-    of its terms beside that of a term of the query."""
+    """A phrase that synonyms add to a query; ``shares``: by kind of terms, the weight of each of its
+    terms beside that of a term of the query."""
 
     phrase: str
     analysis: Analysis
@@ -92,18 +95,17 @@ def text_clauses(
     added: Sequence[Addition] = (),
     stop_words: StopWords = NO_STOP_WORDS,
 ) -> tuple[TextClause, ...]:
-    """One clause a text field that has a weight and terms, and more for what synonyms added; none for
+    """One clause a kind of terms that has a weight and terms, and more for what synonyms added; none for
     a query without any term. A term that the query itself has is not added again."""
     terms = _terms(stop_words.without(analysis))
-    extra = {name: _added_terms(name, terms[name], added) for name in terms}
+    extra = {kind: _added_terms(kind, terms[kind], added) for kind in terms}
     return tuple(
-        TextClause(field=name, terms=found, weight=weight * share)
+        TextClause(field=text_field, terms=found, weight=weight * share)
         for name, weight in profile.field_weights.items()
         if weight > 0
-        for share, found in (
-            (1.0, terms[name.removeprefix("title_")]),
-            *extra[name.removeprefix("title_")],
-        )
+        for text_field, kinds in (WEIGHTED[name],)
+        for kind in kinds
+        for share, found in ((1.0, terms[kind]), *extra[kind])
         if found
     )
 
@@ -128,7 +130,7 @@ def is_character(term: str) -> bool:
 
 
 def _terms(analysis: Analysis) -> dict[str, tuple[str, ...]]:
-    """Terms by KINDS."""
+    """Terms by kind, as WEIGHTED names them."""
     bigrams = [token.term for token in analysis.bigrams]
     return {
         "words": tuple(token.term for token in analysis.words),

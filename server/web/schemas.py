@@ -261,6 +261,9 @@ _From = Annotated[
 ]
 _Group = Annotated[bool, Field(description="One hit a document, its best chunk.")]
 _Rerank = Annotated[bool, Field(description="Whether the reranker orders the best hits.")]
+_Explain = Annotated[
+    bool, Field(description="Each hit says what placed it, where the light ranker did.")
+]
 
 
 class SearchParameters(Strict):
@@ -273,6 +276,7 @@ class SearchParameters(Strict):
     offset: _From = 0
     group: _Group = False
     rerank: _Rerank = True
+    explain: _Explain = False
     fusion: Method | None = Field(
         default=None, description="How the two lists become one; unset: the collection's profile."
     )
@@ -307,6 +311,7 @@ class SearchInput(Strict):
     fusion: _Fusion = None
     rerank: _Rerank = True
     group: _Group = False
+    explain: _Explain = False
 
 
 class SuggestParameters(Strict):

@@ -12,7 +12,7 @@ from server.errors import (
     TanyuanError,
 )
 from server.hits import Retrieval
-from server.retrieval.fusion import Fusion
+from server.retrieval.fusion import Fusion, Method
 from server.retrieval.query import SearchQuery
 from server.web.filters import to_store
 from server.web.operations import Answers, Context, Operation, Reply, operation
@@ -43,6 +43,7 @@ def search_by_link(context: Context, query: SearchParameters) -> Reply:
             fusion=Fusion(method=query.fusion) if query.fusion else None,
             rerank=query.rerank,
             group=query.group,
+            explain=query.explain,
         ),
     )
 
@@ -62,6 +63,7 @@ def search(context: Context, body: SearchInput) -> Reply:
             fusion=_fusion(body.fusion),
             rerank=body.rerank,
             group=body.group,
+            explain=body.explain,
         ),
     )
 
@@ -83,11 +85,11 @@ def _search(context: Context, query: SearchQuery) -> Reply:
     return Reply(found)
 
 
-def _fusion(given: FusionOptions | str | None) -> Fusion | None:
+def _fusion(given: FusionOptions | Method | None) -> Fusion | None:
     match given:
         case FusionOptions():
             return given.make()
-        case "rrf" | "convex":
-            return Fusion(method=given)
-        case _:
+        case None:
             return None
+        case method:
+            return Fusion(method=method)

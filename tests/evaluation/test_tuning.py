@@ -12,14 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from server.analysis.analyzer import JiebaAnalyzer
-from server.documents import TEXT_FIELDS, Document
+from server.documents import Document
 from server.errors import InvalidInput, NoteConflict
 from server.evaluation.measures import measure
 from server.evaluation.replay import Recorder, gain
 from server.evaluation.tuner import Judged, Tuner
 from server.evaluation.tuning import FEWEST_QUERIES, Trials, Tunable, choose, value_at, with_value
 from server.retrieval.fusion import Fusion
-from server.retrieval.profile import Profile
+from server.retrieval.profile import WEIGHTED, Profile
 from server.retrieval.profiles import Profiles
 from server.retrieval.query import SearchQuery
 from server.retrieval.searcher import Searcher
@@ -116,7 +116,7 @@ def some_profiles(count: int) -> list[Profile]:
     chance = random.Random(3)
     return [
         Profile(
-            field_weights={name: chance.choice([0, 0.2, 1, 2.5]) for name in TEXT_FIELDS}
+            field_weights={name: chance.choice([0, 0.2, 1, 2.5]) for name in WEIGHTED}
             | {"bigrams": 1.0},
             fusion=Fusion(
                 method=chance.choice(["convex", "rrf"]),

@@ -7,15 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.documents import TEXT_FIELDS
 from server.errors import InvalidInput
 from server.retrieval.fusion import Fusion
-from server.retrieval.profile import Profile
+from server.retrieval.profile import WEIGHTED, Profile
 
 weights = st.floats(0, 1000, allow_nan=False)
 profiles = st.builds(
     Profile,
-    field_weights=st.fixed_dictionaries(dict.fromkeys(TEXT_FIELDS, weights)).filter(
+    field_weights=st.fixed_dictionaries(dict.fromkeys(WEIGHTED, weights)).filter(
         lambda made: any(made.values())
     ),
     fusion=st.builds(
@@ -69,7 +68,7 @@ def test_a_part_overrides_that_part_of_the_defaults_alone() -> None:
         ({"field_weights": {"words": -0.1}}, "field_weights.words is from 0 to 1,000"),
         ({"field_weights": {"words": 1001}}, "field_weights.words is from 0 to 1,000"),
         ({"field_weights": {"words": None}}, "field_weights.words: "),
-        ({"field_weights": dict.fromkeys(TEXT_FIELDS, 0)}, "at least one field"),
+        ({"field_weights": dict.fromkeys(WEIGHTED, 0)}, "at least one field"),
         ({"field_weights": {"words": math.nan}}, "no JSON value"),
         ({"field_weights": {"words": math.inf}}, "no JSON value"),
         ({"field_weights": {"words": object()}}, "no JSON value"),

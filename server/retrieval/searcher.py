@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from server.analysis.contract import Analysis, Analyzer
 from server.documents import PUBLIC, Passage, document_id_of, passage_text
@@ -33,12 +33,14 @@ class Trace:
     """A search with the whole list that each ranker made of its chunks, in the order of the pipeline.
 
     That of "rerank" ends where the reranker did; the others follow as they were. ``worth``: of the two
-    retrievers' scores, None where they were not fused by it.
+    retrievers' scores, None where they were not fused by it. ``evidence``: what the light ranker found,
+    by chunk id.
     """
 
     retrieval: Retrieval
     lists: Mapping[Ranker, Ranked]
     worth: Worth | None = None
+    evidence: Mapping[str, Evidence] = field(default_factory=dict)
 
 
 class Searcher:
@@ -178,7 +180,12 @@ class Searcher:
             stages=tuple(clock.stages),
             degraded=tuple(clock.degraded),
         )
-        return Trace(retrieval=retrieval, lists=lists, worth=weighed.worth if weighed else None)
+        return Trace(
+            retrieval=retrieval,
+            lists=lists,
+            worth=weighed.worth if weighed else None,
+            evidence=said,
+        )
 
     def _profile(self, query: SearchQuery, clock: RequestClock) -> Profile:
         if query.profile is not None:

@@ -73,6 +73,7 @@ class FakeEmbedder:
     """
 
     max_tokens = 512
+    temperature = 0.02
 
     def __init__(self, *, dimensions: int = 16, version: str = "1") -> None:
         self.dimensions = dimensions

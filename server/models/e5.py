@@ -37,6 +37,7 @@ class E5Embedder:
     before and after a fork."""
 
     name = "e5"
+    temperature = 0.01  # multilingual-e5-small's model card; Wang et al. 2022, arXiv:2212.03533
 
     def __init__(self) -> None:
         """Map the weights into memory, some milliseconds. Raises EmbedderUnavailable."""

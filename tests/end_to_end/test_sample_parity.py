@@ -38,6 +38,7 @@ class Remembered:
         self.name = embedder.name
         self.dimensions = embedder.dimensions
         self.max_tokens = embedder.max_tokens
+        self.temperature = embedder.temperature
         self.fingerprint = embedder.fingerprint
         self.count_tokens = embedder.count_tokens
         self.embed_query = embedder.embed_query

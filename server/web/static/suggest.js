@@ -97,7 +97,7 @@ export function suggestBox({ box, list, status, words, collection, choose }) {
   });
   box.addEventListener("input", (event) => { if (!event.isComposing && !composing) later(); });
   box.addEventListener("blur", close);
-  list.addEventListener("pointerdown", (event) => event.preventDefault()); // the focus stays in the box
+  list.addEventListener("mousedown", (event) => event.preventDefault()); // the focus stays in the box
   box.addEventListener("keydown", (event) => {
     if (event.isComposing || composing || event.keyCode === 229) return;
     if (event.key === "Enter") {

@@ -32,6 +32,7 @@ export function suggestBox({ box, list, status, words, collection, choose }) {
   function later() {
     clearTimeout(timer);
     running?.abort();
+    running = null;
     if (!box.value.trim() || [...box.value].length > LONGEST) close();
     else timer = setTimeout(ask, PAUSE);
   }

@@ -112,7 +112,11 @@ def test_a_late_answer_neither_replaces_a_newer_one_nor_opens_a_closed_list(
 ) -> None:
     here = start(visit, handbook)
     held: list[Route] = []
-    here.page.route("**/v1/suggest?q=trav&*", held.append)
+
+    def hold(route: Route) -> None:
+        held.append(route)
+
+    here.page.route("**/v1/suggest?q=trav&*", hold)
     here.box.press_sequentially("trav")
     here.page.wait_for_timeout(400)
     here.box.fill("差旅")

@@ -32,6 +32,7 @@ export function suggestBox({ box, list, status, words, collection, choose }) {
   function later() {
     clearTimeout(timer);
     running?.abort();
+    running = null;
     if (!box.value.trim() || [...box.value].length > LONGEST) close();
     else timer = setTimeout(ask, PAUSE);
   }
@@ -97,7 +98,7 @@ export function suggestBox({ box, list, status, words, collection, choose }) {
   });
   box.addEventListener("input", (event) => { if (!event.isComposing && !composing) later(); });
   box.addEventListener("blur", close);
-  list.addEventListener("pointerdown", (event) => event.preventDefault()); // the focus stays in the box
+  list.addEventListener("mousedown", (event) => event.preventDefault()); // the focus stays in the box
   box.addEventListener("keydown", (event) => {
     if (event.isComposing || composing || event.keyCode === 229) return;
     if (event.key === "Enter") {

@@ -1,13 +1,13 @@
 """What every store refuses before it writes or searches, so that all refuse alike."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
 from server.documents import TEXT_FIELDS, IndexedChunk, Vector
 from server.errors import InvalidInput, PageTooDeep
-from server.stores.contract import MAX_DEPTH, LegsRequest, Write
+from server.stores.contract import MAX_DEPTH, MAX_TERMS, LegsRequest, Write
 from server.stores.filters import All, Any, Exists, Filter, Not, Range, Terms
 
 _LENGTH_TOLERANCE = 1e-3  # of a float32 vector that was divided by its own length
@@ -81,11 +81,7 @@ def check_request(request: LegsRequest, dimensions: int) -> None:
             field="k",
         )
     for clause in request.text or ():
-        if clause.field not in TEXT_FIELDS:
-            raise InvalidInput(
-                f"Unknown text field {clause.field!r}; known are {', '.join(TEXT_FIELDS)}.",
-                field="field",
-            )
+        _check_text_field(clause.field)
         if not (math.isfinite(clause.weight) and clause.weight >= 0):
             raise InvalidInput("A clause's weight must be a number from 0.", field="weight")
         for term in clause.terms:
@@ -95,6 +91,27 @@ def check_request(request: LegsRequest, dimensions: int) -> None:
             _check_unicode(text, field="filters")
     if request.vector is not None and dimensions:
         check_vector(request.vector, dimensions, field="vector")
+
+
+def check_terms(terms: Mapping[str, Sequence[str]]) -> None:
+    """Raise InvalidInput for terms whose frequencies can't be asked for."""
+    for field, found in terms.items():
+        _check_text_field(field)
+        for term in found:
+            _check_unicode(term, field="terms")
+    if sum(map(len, terms.values())) > MAX_TERMS:
+        raise InvalidInput(
+            f"The frequencies of more than {MAX_TERMS:,} terms can't be asked for at once; ask for "
+            "fewer.",
+            field="terms",
+        )
+
+
+def _check_text_field(name: str) -> None:
+    if name not in TEXT_FIELDS:
+        raise InvalidInput(
+            f"Unknown text field {name!r}; known are {', '.join(TEXT_FIELDS)}.", field="field"
+        )
 
 
 def _check_unicode(text: str, *, field: str) -> None:

@@ -24,6 +24,7 @@ from server.stores.contract import (
     Collection,
     Deleted,
     DocumentState,
+    Frequencies,
     Legs,
     LegsRequest,
     Write,
@@ -194,6 +195,12 @@ class EmbeddedStore:
     ) -> dict[str, Passage]:
         with self._opened(collection) as opened:
             return opened.passages(chunk_ids, generation)
+
+    def frequencies(
+        self, collection: str, terms: Mapping[str, Sequence[str]], *, generation: str | None = None
+    ) -> Frequencies:
+        with self._opened(collection) as opened:
+            return opened.searches.frequencies(terms, generation)
 
     def refresh(self, collection: str) -> None:
         with self._opened(collection) as opened:

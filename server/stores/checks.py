@@ -81,11 +81,7 @@ def check_request(request: LegsRequest, dimensions: int) -> None:
             field="k",
         )
     for clause in request.text or ():
-        if clause.field not in TEXT_FIELDS:
-            raise InvalidInput(
-                f"Unknown text field {clause.field!r}; known are {', '.join(TEXT_FIELDS)}.",
-                field="field",
-            )
+        _check_text_field(clause.field)
         if not (math.isfinite(clause.weight) and clause.weight >= 0):
             raise InvalidInput("A clause's weight must be a number from 0.", field="weight")
         for term in clause.terms:
@@ -97,12 +93,7 @@ def check_request(request: LegsRequest, dimensions: int) -> None:
         check_vector(request.vector, dimensions, field="vector")
 
 
-def check_holding(phrases: Sequence[Sequence[str]], condition: Filter | None) -> None:
-    """Raise InvalidInput for phrases or a filter that can't be looked up."""
-    for term in (term for phrase in phrases for term in phrase):
-        _check_unicode(term, field="query")
-    for text in () if condition is None else _strings(condition):
-        _check_unicode(text, field="filters")
+from server.stores.contract import LegsRequest, Write
 
 
 def _check_unicode(text: str, *, field: str) -> None:

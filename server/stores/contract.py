@@ -4,6 +4,7 @@ A store keeps each collection's documents, whole, as the truth, and one live gen
 a recipe derived from them. An acknowledged write survives ``kill -9``.
 """
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
@@ -17,6 +18,7 @@ from server.stores.generations import Generation, Generations
 from server.stores.notes import Notes
 
 MAX_DEPTH = 10_000  # the deepest hit that can be reached (Elasticsearch's index.max_result_window)
+MAX_TERMS = 20_000  # whose frequencies are asked for at once; a query of 2,000 characters has fewer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,6 +142,25 @@ class OwnedChunk:
     acl: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Frequencies:
+    """In how many chunks terms stand. ``of``: text field → term → how many, 0 for none; ``chunks``: of
+    how many.
+
+    Like BM25's own statistics they may be a little behind the writes, and count chunks that were
+    deleted and not yet merged away. Of an index in several shards they are those of one shard, always
+    the same: it is their proportion that counts.
+    """
+
+    chunks: int
+    of: Mapping[str, Mapping[str, int]]
+
+    def idf(self, field: str, term: str) -> float:
+        """What a term that was asked for tells, as Lucene's BM25 has it: ln(1 + (N - n + .5)/(n + .5))."""
+        found = self.of[field][term]
+        return math.log1p((self.chunks - found + 0.5) / (found + 0.5))
+
+
 class Store(Protocol):
     """Thread-safe. Every method may raise StoreUnavailable or StoreTimeout.
 
@@ -259,6 +280,16 @@ class Store(Protocol):
     def mark(self, collection: str) -> str:
         """A text that is another one after each acknowledged change of the live generation. Raises
         CollectionNotFound."""
+
+    def frequencies(
+        self, collection: str, terms: Mapping[str, Sequence[str]], *, generation: str | None = None
+    ) -> Frequencies:
+        """How frequent terms are (text field → terms), in ``generation`` or the live one; cheap enough
+        to ask at every query.
+
+        Raises InvalidInput for unknown fields and for more than MAX_TERMS; GenerationChanged when that
+        generation is gone; CollectionNotFound.
+        """
 
     def refresh(self, collection: str) -> None:
         """Make every acknowledged write visible to search."""

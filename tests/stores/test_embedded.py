@@ -8,7 +8,13 @@ from server.errors import InvalidInput
 from server.stores.contract import LegsRequest, TextClause
 from server.stores.embedded.store import EmbeddedStore
 from server.stores.filters import Range, Terms
-from tests.stores import audit_contract, contract, generation_contract, note_contract
+from tests.stores import (
+    audit_contract,
+    contract,
+    frequency_contract,
+    generation_contract,
+    note_contract,
+)
 from tests.stores.builders import bm25_ids, words, write
 
 
@@ -54,6 +60,10 @@ class TestBm25(contract.Bm25Contract):
             with pytest.raises(InvalidInput, match="surrogate"):
                 store.search(collection, request)
         assert bm25_ids(store, collection, "red") == ["a:0"]
+
+
+class TestFrequencies(frequency_contract.FrequencyContract):
+    pass
 
 
 class TestVectors(contract.VectorContract):

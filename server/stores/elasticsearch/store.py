@@ -1,6 +1,7 @@
 """The store on Elasticsearch. What is decided, and why, stands in DECISIONS.md beside this file."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -14,18 +15,19 @@ from server.errors import (
 )
 from server.recipes import Recipe
 from server.stores.audit import Audits
-from server.stores.checks import check_holding, check_writes
+from server.stores.checks import check_holding, check_terms, check_writes
 from server.stores.contract import (
     Collection,
     Deleted,
     DocumentState,
+    Frequencies,
     Legs,
     LegsRequest,
     OwnedChunk,
     Write,
     Written,
 )
-from server.stores.elasticsearch import indices, records
+from server.stores.elasticsearch import frequencies, indices, records
 from server.stores.elasticsearch.audits import ElasticsearchAudits
 from server.stores.elasticsearch.chunk_hits import chunk_of, count_holding, owned_chunks
 from server.stores.elasticsearch.client import Client, connect
@@ -215,19 +217,32 @@ class ElasticsearchStore:
     def passages(
         self, collection: str, chunk_ids: Sequence[str], *, generation: str | None = None
     ) -> dict[str, Passage]:
+        with self._reading(collection, generation) as index:
+            found = records.get_many(self._client, index, chunk_ids, _PASSAGE_FIELDS)
+        return {chunk_id: _passage(item) for chunk_id, item in found.items()}
+
+    def frequencies(
+        self, collection: str, terms: Mapping[str, Sequence[str]], *, generation: str | None = None
+    ) -> Frequencies:
+        check_terms(terms)
+        with self._reading(collection, generation) as index:
+            return frequencies.read(self._client, index, terms)
+
+    @contextmanager
+    def _reading(self, collection: str, generation: str | None) -> Iterator[str]:
+        """The index of a generation, or of the live one. Raises GenerationChanged where it is gone."""
         names = self._layouts.names(collection)
         index = names.chunks
         if generation is not None:
             index = names.index(generation if is_generation_id(generation) else FIRST)
         try:
-            found = records.get_many(self._client, index, chunk_ids, _PASSAGE_FIELDS)
+            yield index
         except CollectionNotFound:
             live = self.live(collection, fresh=True)
             raise GenerationChanged(
                 f"Generation {generation} of collection {collection!r} is gone; generation "
                 f"{live.id} is live. Search again."
             ) from None
-        return {chunk_id: _passage(item) for chunk_id, item in found.items()}
 
     def owned_chunks(self, collection: str) -> Iterator[OwnedChunk]:
         index = self._layouts.names(collection).index(self.live(collection).id)

@@ -3,7 +3,7 @@
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from server.documents import Vector, document_id_of
@@ -14,12 +14,12 @@ from server.errors import (
     StoreUnavailable,
     TanyuanError,
 )
-from server.stores.checks import check_holding, check_request, no_vectors
-from server.stores.contract import Leg, Legs, LegsRequest
+from server.stores.checks import check_holding, check_request, check_terms, no_vectors
+from server.stores.contract import Frequencies, Leg, Legs, LegsRequest
 from server.stores.embedded import rows
 from server.stores.embedded.database import Database, vendor_errors
 from server.stores.embedded.locks import WriteLock
-from server.stores.embedded.states import State, named, read_state
+from server.stores.embedded.states import State, named, numbered, read_state
 from server.stores.embedded.text_follower import TextFollower
 from server.stores.embedded.vector_index import VectorIndex
 from server.stores.filters import Filter
@@ -100,6 +100,17 @@ class Searches:
                 legs = self._legs(state, request)
                 self._state(state.generation)
                 return legs
+
+    def frequencies(
+        self, terms: Mapping[str, Sequence[str]], generation: str | None
+    ) -> Frequencies:
+        """Raises InvalidInput, GenerationChanged."""
+        check_terms(terms)
+        try:
+            state = self._state(None if generation is None else numbered(generation))
+            return self.text(state.generation).frequencies(terms)
+        except GenerationNotFound as error:
+            raise GenerationChanged(f"{error.message} Search again.") from error
 
     def containing(self, terms: tuple[str, ...]) -> Iterator[str]:
         """Ids of documents of which the live generation has a chunk that holds every term."""

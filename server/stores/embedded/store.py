@@ -24,6 +24,7 @@ from server.stores.contract import (
     Collection,
     Deleted,
     DocumentState,
+    Frequencies,
     Legs,
     LegsRequest,
     OwnedChunk,
@@ -214,6 +215,12 @@ class EmbeddedStore:
     def mark(self, collection: str) -> str:
         with self._opened(collection) as opened:
             return opened.mark()
+
+    def frequencies(
+        self, collection: str, terms: Mapping[str, Sequence[str]], *, generation: str | None = None
+    ) -> Frequencies:
+        with self._opened(collection) as opened:
+            return opened.searches.frequencies(terms, generation)
 
     def refresh(self, collection: str) -> None:
         with self._opened(collection) as opened:

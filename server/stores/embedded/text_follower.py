@@ -4,12 +4,13 @@ import contextlib
 import logging
 import shutil
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import TypeVar
 
 from server.errors import StoreUnavailable
-from server.stores.contract import LegsRequest
+from server.stores.contract import Frequencies, LegsRequest
 from server.stores.embedded import rows
 from server.stores.embedded.database import Database
 from server.stores.embedded.filters import text_query
@@ -19,6 +20,7 @@ from server.stores.embedded.text_index import TextIndex, TextIndexDamaged
 from server.stores.filters import Filter
 
 _log = logging.getLogger(__name__)
+_T = TypeVar("_T")
 
 
 def text_folder(generation: int, number: int) -> str:
@@ -56,17 +58,24 @@ class TextFollower:
         self._open: tuple[str, TextIndex] | None = None
 
     def search(self, request: LegsRequest) -> tuple[list[tuple[str, float]], int]:
-        """((chunk id, score) in order, how many match).
+        """((chunk id, score) in order, how many match)."""
+        return self._asked(lambda state: self._search(state, request))
+
+    def frequencies(self, terms: Mapping[str, Sequence[str]]) -> Frequencies:
+        return self._asked(lambda state: self._index(state).frequencies(terms))
+
+    def _asked(self, ask: Callable[[State], _T]) -> _T:
+        """The answer of an index that is level as far as that can be had.
 
         Reads wait for no writer, but for the mending of an index that is damaged.
         """
         state = self._current()
         try:
-            return self._ask(state, request)
+            return ask(state)
         except TextIndexDamaged as damage:
             self._mend_found(damage, state)
         try:
-            return self._ask(self._state(), request)
+            return ask(self._state())
         except TextIndexDamaged as again:
             raise self._unusable(again) from again
 
@@ -169,7 +178,7 @@ class TextFollower:
         with self._database.reading() as connection:
             return read_state(connection, self.generation)
 
-    def _ask(self, state: State, request: LegsRequest) -> tuple[list[tuple[str, float]], int]:
+    def _search(self, state: State, request: LegsRequest) -> tuple[list[tuple[str, float]], int]:
         text = self._index(state)
         with self._database.reading() as connection:
             condition = None

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from server.documents import TEXT_FIELDS
-from server.stores.contract import TextClause
+from server.stores.contract import Frequencies, TextClause
 from server.stores.embedded.filters import LABELS_FIELD, label_terms
+from server.stores.filters import ALWAYS
 
 if TYPE_CHECKING:
     import tantivy
@@ -185,6 +186,18 @@ class TextIndex:
         ]
         ranked.sort(key=lambda hit: (-hit[1], hit[0]))
         return ranked[:k], int(found.count)  # type: ignore[attr-defined]
+
+    def frequencies(self, terms: Mapping[str, Sequence[str]]) -> Frequencies:
+        """As BM25 counts them; the number of all chunks must count deleted ones too, as theirs do."""
+        searcher = self._searcher
+        with _damage_named():
+            return Frequencies(
+                chunks=searcher.doc_freq(LABELS_FIELD, ALWAYS),
+                of={
+                    field: {term: searcher.doc_freq(field, term) for term in found}
+                    for field, found in terms.items()
+                },
+            )
 
     def containing(self, fields: Sequence[str], terms: Sequence[str]) -> Iterator[list[int]]:
         """Pages of ascending numbers of the chunks of which one of ``fields`` holds every term."""

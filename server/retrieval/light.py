@@ -96,13 +96,16 @@ class LightRanker:
 
     def _meaning(self, candidate: Candidate, query: Vector) -> dict[str, float]:
         """The passage's cosine, and what its best window adds to it or takes from it."""
-        vectors = candidate.passage.vectors
-        if vectors is None:  # of a collection made before passages kept them
-            return {"vector": candidate.fused["vector"], "windows": 0.0}
-        cosines = self.worth.vector * (vectors @ query)
-        whole = float(cosines[0])
-        best = float(np.max(cosines[1:])) if len(cosines) > 1 else whole
-        return {"vector": whole, "windows": self.weights.windows * (best - whole)}
+        vector, windows = candidate.passage.vector, candidate.passage.windows
+        whole, best = candidate.fused["vector"], None
+        if vector is not None:
+            whole = self.worth.vector * float(vector @ query)
+        if windows is not None:
+            best = self.worth.vector * float(np.max(windows @ query))
+        return {
+            "vector": whole,
+            "windows": 0.0 if best is None else self.weights.windows * (best - whole),
+        }
 
     def _drawn(
         self,
@@ -121,15 +124,14 @@ class LightRanker:
         first = [
             place
             for place in np.argsort(-scores, kind="stable")
-            if candidates[place].passage.vectors is not None
+            if candidates[place].passage.vector is not None
         ][:FEEDBACK_PASSAGES]
         if not self.weights.feedback or not first:
             return None
         shares = np.exp(scores[first] - scores[first[0]])
         centre = np.zeros_like(self.vector)
         for share, place in zip(shares / shares.sum(), first, strict=True):
-            vectors = candidates[place].passage.vectors
-            centre += np.float32(share) * vectors[0]  # type: ignore[index]  # chosen for having them
+            centre += np.float32(share) * candidates[place].passage.vector  # chosen for having one
         drawn: Vector = self.vector + np.float32(self.weights.feedback) * centre
         drawn /= np.linalg.norm(drawn)
         return drawn

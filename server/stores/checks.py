@@ -1,13 +1,13 @@
 """What every store refuses before it writes or searches, so that all refuse alike."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
 from server.documents import TEXT_FIELDS, IndexedChunk, Vector
 from server.errors import InvalidInput, PageTooDeep
-from server.stores.contract import MAX_DEPTH, LegsRequest, Write
+from server.stores.contract import MAX_DEPTH, MAX_TERMS, LegsRequest, Write
 from server.stores.filters import All, Any, Exists, Filter, Not, Range, Terms
 
 _LENGTH_TOLERANCE = 1e-3  # of a float32 vector that was divided by its own length
@@ -93,7 +93,33 @@ def check_request(request: LegsRequest, dimensions: int) -> None:
         check_vector(request.vector, dimensions, field="vector")
 
 
-from server.stores.contract import LegsRequest, Write
+def check_holding(phrases: Sequence[Sequence[str]], condition: Filter | None) -> None:
+    """Raise InvalidInput for phrases or a filter that can't be looked up."""
+    for term in (term for phrase in phrases for term in phrase):
+        _check_unicode(term, field="query")
+    for text in () if condition is None else _strings(condition):
+        _check_unicode(text, field="filters")
+
+
+def check_terms(terms: Mapping[str, Sequence[str]]) -> None:
+    """Raise InvalidInput for terms whose frequencies can't be asked for."""
+    for field, found in terms.items():
+        _check_text_field(field)
+        for term in found:
+            _check_unicode(term, field="terms")
+    if sum(map(len, terms.values())) > MAX_TERMS:
+        raise InvalidInput(
+            f"The frequencies of more than {MAX_TERMS:,} terms can't be asked for at once; ask for "
+            "fewer.",
+            field="terms",
+        )
+
+
+def _check_text_field(name: str) -> None:
+    if name not in TEXT_FIELDS:
+        raise InvalidInput(
+            f"Unknown text field {name!r}; known are {', '.join(TEXT_FIELDS)}.", field="field"
+        )
 
 
 def _check_unicode(text: str, *, field: str) -> None:

@@ -105,7 +105,7 @@ def test_a_bm25_list_that_was_cut_says_what_its_last_had():
 def test_words_that_tell_nothing_leave_the_order_to_the_vectors(bm25, vector):
     fused = fuse({"bm25": bm25, "vector": vector}, Fusion(), Worth(bm25=0.0, vector=100))
 
-    meant = {chunk_id: score for chunk_id, score in vector}
+    meant = dict(vector)
     order = [meant[chunk_id] for chunk_id, _ in fused if chunk_id in meant]
     assert order == sorted(order, reverse=True)
 

@@ -27,7 +27,8 @@ def candidate(name, text="", vectors=None, *, bm25=0.0, vector=0.0):
         source="",
         metadata={},
         revision=1,
-        vectors=None if vectors is None else np.stack(vectors),
+        vector=None if vectors is None else vectors[0],
+        windows=np.stack(vectors[1:]) if vectors and len(vectors) > 2 else None,
     )
     return Candidate(passage=passage, fused={"bm25": bm25, "vector": vector})
 
@@ -51,7 +52,9 @@ def order(said):
 
 def test_evidence_is_told_by_kind_and_sums_to_the_score():
     weights = LightWeights(windows=0.5, bm25=0.5, coverage=2, phrase=4, feedback=0)
-    passage = candidate("a", "差旅", [direction(3, 4, 0), direction(1, 0, 0)], bm25=6)
+    passage = candidate(
+        "a", "差旅", [direction(3, 4, 0), direction(1, 0, 0), direction(0, 0, 1)], bm25=6
+    )
 
     said = rank([passage], weights=weights)["a:0"]
 

@@ -19,7 +19,7 @@ from server.retrieval.evidence import QueryTerms
 from server.retrieval.fusion import Worth
 
 MAX_WEIGHT = 1_000.0
-FEEDBACK_PASSAGES = 3  # the first ones, whose vectors draw the query's towards them
+FEEDBACK_PASSAGES = 3  # the first ones, whose windows draw the query's vector towards them
 
 Evidence = Mapping[str, float]  # by kind, in log-odds; their sum is the score
 
@@ -31,8 +31,8 @@ class LightWeights:
     ``windows``: the share of a passage's best window of sentences in its cosine, from 0 to 1.
     ``bm25``: what remains of the fusion's BM25, since the next two say some of it again.
     ``coverage``: log-odds of a passage that has all of the query's words (by idf). ``phrase``: of one
-    that has the whole query side by side. ``feedback``: how far the first passages' vectors draw the
-    query's vector towards them (Rocchio, in The SMART Retrieval System, 1971). Raises InvalidInput.
+    that has the whole query side by side. ``feedback``: how far the best windows of the first
+    passages draw the query's vector towards them (Rocchio, in The SMART Retrieval System, 1971). Raises InvalidInput.
     """
 
     windows: float = 0.5
@@ -71,16 +71,17 @@ class LightRanker:
 
     def rank(self, candidates: Sequence[Candidate]) -> dict[str, Evidence]:
         """What speaks for each chunk, by its id."""
-        words = [self._words(candidate) for candidate in candidates]
-        meant = [self._meaning(candidate, self.vector) for candidate in candidates]
-        drawn = self._drawn(candidates, words, meant)
+        said = [
+            self._words(candidate) | self._meaning(candidate, self.vector)
+            for candidate in candidates
+        ]
+        drawn = self._drawn(candidates, said)
         if drawn is not None:
-            again = [self._meaning(candidate, drawn) for candidate in candidates]
-            for first, second in zip(meant, again, strict=True):
-                first["feedback"] = sum(second.values()) - sum(first.values())
+            for candidate, kinds in zip(candidates, said, strict=True):
+                kinds["feedback"] = self._meaning(candidate, drawn)["windows"] - kinds["windows"]
         return {
-            candidate.passage.chunk.id: said | read
-            for candidate, said, read in zip(candidates, meant, words, strict=True)
+            candidate.passage.chunk.id: kinds
+            for candidate, kinds in zip(candidates, said, strict=True)
         }
 
     def _words(self, candidate: Candidate) -> dict[str, float]:
@@ -96,42 +97,28 @@ class LightRanker:
 
     def _meaning(self, candidate: Candidate, query: Vector) -> dict[str, float]:
         """The passage's cosine, and what its best window adds to it or takes from it."""
-        vector, windows = candidate.passage.vector, candidate.passage.windows
-        whole, best = candidate.fused["vector"], None
-        if vector is not None:
-            whole = self.worth.vector * float(vector @ query)
-        if windows is not None:
-            best = self.worth.vector * float(np.max(windows @ query))
-        return {
-            "vector": whole,
-            "windows": 0.0 if best is None else self.weights.windows * (best - whole),
-        }
+        whole, windows = candidate.fused["vector"], candidate.passage.windows
+        if windows is None:  # too short for two, or of a collection that was made without
+            return {"vector": whole, "windows": 0.0}
+        best = self.worth.vector * float(np.max(windows @ query))
+        return {"vector": whole, "windows": self.weights.windows * (best - whole)}
 
     def _drawn(
-        self,
-        candidates: Sequence[Candidate],
-        words: Sequence[Mapping[str, float]],
-        meant: Sequence[Mapping[str, float]],
+        self, candidates: Sequence[Candidate], said: Sequence[Mapping[str, float]]
     ) -> Vector | None:
-        """The query's vector drawn towards the first passages, as likely as each is; None where that
-        changes nothing."""
-        scores = np.array(
-            [
-                sum(said.values()) + sum(read.values())
-                for said, read in zip(meant, words, strict=True)
-            ]
-        )
+        """The query's vector drawn towards the best windows of the first passages, each as likely as
+        it is; None where that changes nothing."""
+        scores = np.array([sum(kinds.values()) for kinds in said])
         first = [
-            place
+            (scores[place], windows)
             for place in np.argsort(-scores, kind="stable")
-            if candidates[place].passage.vector is not None
+            if (windows := candidates[place].passage.windows) is not None
         ][:FEEDBACK_PASSAGES]
         if not self.weights.feedback or not first:
             return None
-        shares = np.exp(scores[first] - scores[first[0]])
-        centre = np.zeros_like(self.vector)
-        for share, place in zip(shares / shares.sum(), first, strict=True):
-            centre += np.float32(share) * candidates[place].passage.vector  # chosen for having one
+        shares = np.exp(np.array([score - first[0][0] for score, _ in first]))
+        best = np.stack([windows[np.argmax(windows @ self.vector)] for _, windows in first])
+        centre = (shares / shares.sum()).astype(np.float32) @ best
         drawn: Vector = self.vector + np.float32(self.weights.feedback) * centre
         drawn /= np.linalg.norm(drawn)
         return drawn

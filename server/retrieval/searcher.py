@@ -196,13 +196,13 @@ class Searcher:
         return in_force.profile
 
     def _passages(
-        self, query: SearchQuery, legs: Legs, chunk_ids: Sequence[str], *, vectors: bool = False
+        self, query: SearchQuery, legs: Legs, chunk_ids: Sequence[str], *, windows: bool = False
     ) -> Mapping[str, Passage]:
         """Passages of the generation that was searched; ids of another may mean other chunks."""
         if not chunk_ids:
             return {}
         return self._store.passages(
-            query.collection, chunk_ids, generation=legs.generation, vectors=vectors
+            query.collection, chunk_ids, generation=legs.generation, windows=windows
         )
 
     def _rank(
@@ -219,7 +219,7 @@ class Searcher:
         """What speaks for the first ``rerank_top_n``; fills ``passages`` with them."""
         top = order[: self._rerank_top_n]
         with clock.stage("rerank_passages"):
-            passages.update(self._passages(query, legs, top, vectors=True))
+            passages.update(self._passages(query, legs, top, windows=True))
         with clock.stage("rerank"):
             parts = contributions(lists, fusion, ranker.worth)
             return ranker.rank(

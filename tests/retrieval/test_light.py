@@ -20,17 +20,21 @@ def direction(*values):
     return vector / np.linalg.norm(vector)
 
 
-def candidate(name, text="", vectors=None, *, bm25=0.0, vector=0.0):
+QUERY = direction(1, 0, 0)
+
+
+def candidate(name, text="", whole=None, windows=None, *, bm25=0.0):
+    """``whole``: the passage's own vector, of which the ranker knows the cosine alone."""
     passage = Passage(
         chunk=Chunk(document_id=name, position=0, text=text, start=0, end=len(text)),
         title="",
         source="",
         metadata={},
         revision=1,
-        vector=None if vectors is None else vectors[0],
-        windows=np.stack(vectors[1:]) if vectors and len(vectors) > 2 else None,
+        windows=None if windows is None else np.stack(windows),
     )
-    return Candidate(passage=passage, fused={"bm25": bm25, "vector": vector})
+    cosine = 0.0 if whole is None else float(whole @ QUERY)
+    return Candidate(passage=passage, fused={"bm25": bm25, "vector": 100 * cosine})
 
 
 def rank(candidates, query="差旅", weights=NOTHING):
@@ -40,7 +44,7 @@ def rank(candidates, query="差旅", weights=NOTHING):
         weights=weights,
         terms=QueryTerms.of(analysis, Frequencies(chunks=100, of=counts)),
         worth=Worth(bm25=1, vector=100),
-        vector=direction(1, 0, 0),
+        vector=QUERY,
         analyzer=ANALYZER,
     )
     return ranker.rank(candidates)
@@ -73,21 +77,28 @@ def test_the_best_window_can_lift_a_passage_over_one_that_is_nearer_as_a_whole()
     assert order(rank([near, hidden], weights=LightWeights(feedback=0))) == ["hidden:0", "near:0"]
 
 
-def test_a_passage_without_vectors_keeps_what_the_fusion_knew():
-    said = rank([candidate("old", vector=42.0)], weights=LightWeights())["old:0"]
+def test_a_passage_without_windows_keeps_what_the_fusion_knew():
+    said = rank([candidate("short", whole=direction(3, 4, 0))], weights=LightWeights())["short:0"]
 
-    assert said["vector"] + said["windows"] == pytest.approx(42)
+    assert said["vector"] == pytest.approx(60, abs=1e-4)
+    assert said["windows"] == said.get("feedback", 0) == 0
 
 
 def test_feedback_lifts_what_is_like_the_first():
-    first = candidate("first", vectors=[direction(10, 4, 0)])
-    alike = candidate("alike", vectors=[direction(10, 11, 0)])
-    other = candidate("other", vectors=[direction(10, -10.5, 0)])
-    candidates = [other, first, alike]
+    def passage(name, *window):
+        return candidate(name, windows=[direction(*window), direction(0, 0, 1)])
 
-    assert order(rank(candidates)) == ["first:0", "other:0", "alike:0"]
-    weights = LightWeights(windows=0, bm25=0, coverage=0, phrase=0, feedback=0.5)
-    assert order(rank(candidates, weights=weights)) == ["first:0", "alike:0", "other:0"]
+    candidates = [
+        passage("other", 10, -10.5, 0),
+        passage("first", 10, 4, 0),
+        passage("alike", 10, 11, 0),
+    ]
+
+    only_windows = {"windows": 1, "bm25": 0, "coverage": 0, "phrase": 0}
+    apart = rank(candidates, weights=LightWeights(**only_windows, feedback=0))
+    drawn = rank(candidates, weights=LightWeights(**only_windows, feedback=0.5))
+    assert order(apart) == ["first:0", "other:0", "alike:0"]
+    assert order(drawn) == ["first:0", "alike:0", "other:0"]
 
 
 def test_headings_and_title_are_read_too():

@@ -32,7 +32,9 @@ class LightWeights:
     ``bm25``: what remains of the fusion's BM25, since the next two say some of it again.
     ``coverage``: log-odds of a passage that has all of the query's words (by idf). ``phrase``: of one
     that has the whole query side by side. ``feedback``: how far the best windows of the first
-    passages draw the query's vector towards them (Rocchio, in The SMART Retrieval System, 1971). Raises InvalidInput.
+    passages draw the query's vector towards them (Rocchio, in The SMART Retrieval System, 1971).
+
+    Raises InvalidInput.
     """
 
     windows: float = 0.5

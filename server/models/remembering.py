@@ -22,6 +22,7 @@ class Remembering:
         self.name = embedder.name
         self.dimensions = embedder.dimensions
         self.max_tokens = embedder.max_tokens
+        self.temperature = embedder.temperature
 
     @property
     def fingerprint(self) -> str:

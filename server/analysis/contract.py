@@ -27,6 +27,14 @@ class Analysis:
     bigrams: tuple[Token, ...]
 
 
+def is_character(term: str) -> bool:
+    """Whether a term among an analysis's bigrams is one of the single characters that stand beside the bigrams.
+
+    A Han character is; Latin words and digits of one character are words.
+    """
+    return len(term) == 1 and not term.isascii()
+
+
 class Analyzer(Protocol):
     """Thread-safe. ``fingerprint`` covers the pipeline's version and the user dictionary's hash."""
 

@@ -7,8 +7,7 @@ information the passage has at all, and how much of it in one piece.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from server.analysis.contract import Analysis
-from server.retrieval.query import is_character
+from server.analysis.contract import Analysis, is_character
 from server.stores.contract import Frequencies
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from server.analysis.contract import Analysis, Analyzer
+from server.analysis.contract import Analysis, Analyzer, is_character
 from server.analysis.stopwords import NO_STOP_WORDS, StopWords
 from server.analysis.synonyms import Synonyms
 from server.documents import check_collection
@@ -119,14 +119,6 @@ def with_additions(analysis: Analysis, added: Sequence[Addition]) -> Analysis:
         tuple(token for each in analyses for token in each.words),
         tuple(token for each in analyses for token in each.bigrams),
     )
-
-
-def is_character(term: str) -> bool:
-    """Whether a term of the bigram fields is one of the single characters that stand beside the bigrams.
-
-    A Han character is; Latin words and digits of one character are words.
-    """
-    return len(term) == 1 and not term.isascii()
 
 
 def _terms(analysis: Analysis) -> dict[str, tuple[str, ...]]:

@@ -28,7 +28,7 @@ class Analysis:
 
 
 def is_character(term: str) -> bool:
-    """Whether a term among an analysis's bigrams is one of the single characters that stand beside the bigrams.
+    """Whether a term among an analysis's bigrams is one of the single characters that stand beside them.
 
     A Han character is; Latin words and digits of one character are words.
     """

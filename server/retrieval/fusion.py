@@ -104,8 +104,8 @@ def contributions(
         "vector": fusion.vector * worth.vector,
     }
     parts: dict[Ranker, tuple[dict[str, float], float]] = {}
-    for name, ranked in lists.items():
-        entering = ranked[: fusion.window]
+    for name in lists.keys() & points.keys():
+        entering = lists[name][: fusion.window]
         cut = name == "vector" or len(entering) == fusion.window
         floor = min((score for _, score in entering), default=0.0) if cut else 0.0
         each = points[name]

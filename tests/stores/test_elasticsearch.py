@@ -8,7 +8,13 @@ import pytest
 from server.stores.contract import LegsRequest
 from server.stores.elasticsearch.store import ElasticsearchStore
 from tests.services.elasticsearch import targets
-from tests.stores import audit_contract, contract, generation_contract, note_contract
+from tests.stores import (
+    audit_contract,
+    contract,
+    generation_contract,
+    note_contract,
+    window_contract,
+)
 from tests.stores.builders import RECIPE, vector_of, words, write
 
 
@@ -87,6 +93,10 @@ class TestIdentifiers(contract.IdentifierContract):
 
 
 class TestConcurrency(contract.ConcurrencyContract):
+    pass
+
+
+class TestWindows(window_contract.WindowContract):
     pass
 
 

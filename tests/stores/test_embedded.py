@@ -8,7 +8,13 @@ from server.errors import InvalidInput
 from server.stores.contract import LegsRequest, TextClause
 from server.stores.embedded.store import EmbeddedStore
 from server.stores.filters import Range, Terms
-from tests.stores import audit_contract, contract, generation_contract, note_contract
+from tests.stores import (
+    audit_contract,
+    contract,
+    generation_contract,
+    note_contract,
+    window_contract,
+)
 from tests.stores.builders import bm25_ids, words, write
 
 
@@ -69,6 +75,10 @@ class TestIdentifiers(contract.IdentifierContract):
 
 
 class TestConcurrency(contract.ConcurrencyContract):
+    pass
+
+
+class TestWindows(window_contract.WindowContract):
     pass
 
 

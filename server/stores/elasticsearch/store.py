@@ -26,7 +26,7 @@ from server.stores.contract import (
 )
 from server.stores.elasticsearch import indices, records
 from server.stores.elasticsearch.audits import ElasticsearchAudits
-from server.stores.elasticsearch.chunk_hits import chunk_of
+from server.stores.elasticsearch.chunk_hits import chunk_of, windows_in
 from server.stores.elasticsearch.client import Client, connect
 from server.stores.elasticsearch.counts import counted
 from server.stores.elasticsearch.generations import ElasticsearchGenerations
@@ -39,6 +39,7 @@ from server.stores.elasticsearch.writer import Writer, changed
 from server.stores.generations import Generation, Generations
 from server.stores.note_checks import check_key, encoded
 from server.stores.notes import Notes
+from server.stores.windows import unpack_sound
 
 _CHECK_SECONDS = 5.0
 _PASSAGE_FIELDS = [
@@ -163,7 +164,7 @@ class ElasticsearchStore:
             layout = self._layouts.get(collection, fresh=True)
         if layout.live.fence or key not in {None, layout.live.key}:
             return [changed(layout)] * len(writes)
-        check_writes(writes, layout.live.recipe.dimensions)
+        check_writes(writes, layout.live.recipe)
         results = self._writer(layout).put(writes)
         if refresh and writes:
             self.refresh(collection)
@@ -211,14 +212,20 @@ class ElasticsearchStore:
         return self._searcher.search(collection, request)
 
     def passages(
-        self, collection: str, chunk_ids: Sequence[str], *, generation: str | None = None
+        self,
+        collection: str,
+        chunk_ids: Sequence[str],
+        *,
+        generation: str | None = None,
+        windows: bool = False,
     ) -> dict[str, Passage]:
         names = self._layouts.names(collection)
         index = names.chunks
         if generation is not None:
             index = names.index(generation if is_generation_id(generation) else FIRST)
         try:
-            found = records.get_many(self._client, index, chunk_ids, _PASSAGE_FIELDS)
+            fields = [*_PASSAGE_FIELDS, *(["windows"] if windows else [])]
+            found = records.get_many(self._client, index, chunk_ids, fields)
         except CollectionNotFound:
             live = self.live(collection, fresh=True)
             raise GenerationChanged(
@@ -281,4 +288,5 @@ def _passage(item: Mapping[str, Any]) -> Passage:
         source=source["source"],
         metadata=records.metadata_from(source["metadata"]),
         revision=source["revision"],
+        windows=unpack_sound(windows_in(item)),
     )

@@ -128,12 +128,16 @@ def open_live(
     embedder: Choice[Embedder],
 ) -> LiveCollections:
     """What collections are served with: their own recipes' parts, or those that settings pin."""
-    pins = {"embedder": settings.embedder != "auto", "chunker": settings.chunk_tokens > 0}
+    pins = {
+        "embedder": settings.embedder != "auto",
+        "chunker": settings.chunk_tokens > 0,
+        "windows": not settings.windows,
+    }
     analyzer = make_analyzer(dictionary)
     chunker = chunker_for(embedder.adapter, settings.chunk_tokens)
     return LiveCollections(
         store,
-        own=recipe_of(analyzer, embedder.adapter, chunker),
+        own=recipe_of(analyzer, embedder.adapter, chunker, windowed=settings.windows),
         dictionary=dictionary,
         analyzer=analyzer,
         make_analyzer=make_analyzer,

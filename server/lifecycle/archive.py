@@ -12,8 +12,9 @@ An archive is a folder, or the same files in one ``.tar`` or ``.tar.gz``, the ma
     ``updated_at`` as the store had them. A file ends after 1,000 documents or 16 MiB.
 ``vectors-00001.npz`` …
     Where they were asked for, of the documents file of that number: ``keys``, uint8 (n, 32), SHA-256 of
-    the passages as models read them (``server.documents.passage_text``), and row by row ``vectors``,
-    float32 (n, dimensions). Plain arrays: nothing in an archive is unpickled.
+    the keys of passages (``server.ingest.windows.passages_of``: a chunk's is the passage as models read
+    it), and row by row ``vectors``, float32 (n, dimensions). Plain arrays: nothing in an archive is
+    unpickled.
 
 While an export goes on its manifest says "partial" and names the files that are whole; only one that
 says "whole" can be imported. A document that is changed during an export is in it as it was before or
@@ -95,12 +96,15 @@ class Manifest:
     @property
     def checksum(self) -> str:
         """SHA-256 of the manifest: it names the archive."""
-        plain = json.dumps(asdict(self), ensure_ascii=False, sort_keys=True)
+        plain = json.dumps(self._stated(), ensure_ascii=False, sort_keys=True)
         return hashlib.sha256(plain.encode()).hexdigest()
 
     def to_bytes(self) -> bytes:
-        stated = asdict(self) | {"checksum": self.checksum}
+        stated = self._stated() | {"checksum": self.checksum}
         return json.dumps(stated, ensure_ascii=False, indent=1).encode()
+
+    def _stated(self) -> dict[str, Any]:
+        return asdict(self) | {"recipe": self.recipe.as_json()}
 
     @classmethod
     def from_bytes(cls, data: bytes) -> "Manifest":

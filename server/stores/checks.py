@@ -5,10 +5,12 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from server.documents import TEXT_FIELDS, IndexedChunk, Vector
+from server.documents import TEXT_FIELDS, IndexedChunk, Vector, Vectors
 from server.errors import InvalidInput, PageTooDeep
+from server.recipes import Recipe
 from server.stores.contract import MAX_DEPTH, MAX_TERMS, LegsRequest, Write
 from server.stores.filters import All, Any, Exists, Filter, Not, Range, Terms
+from server.stores.windows import are_sound
 
 _LENGTH_TOLERANCE = 1e-3  # of a float32 vector that was divided by its own length
 
@@ -29,7 +31,8 @@ def check_vector(vector: Vector, dimensions: int, *, field: str) -> None:
         )
 
 
-def _check_chunk(indexed: IndexedChunk, dimensions: int) -> None:
+def _check_chunk(indexed: IndexedChunk, recipe: Recipe) -> None:
+    dimensions = recipe.dimensions
     unknown = sorted(indexed.terms.keys() - set(TEXT_FIELDS))
     if unknown:
         raise InvalidInput(
@@ -50,10 +53,26 @@ def _check_chunk(indexed: IndexedChunk, dimensions: int) -> None:
         )
     if indexed.vector is not None:
         check_vector(indexed.vector, dimensions, field="vector")
+    if indexed.windows is not None:
+        _check_windows(indexed.chunk.id, indexed.windows, recipe)
 
 
-def check_writes(writes: Sequence[Write], dimensions: int) -> None:
-    """Raise InvalidInput for chunks that a collection with ``dimensions`` can't take."""
+def _check_windows(chunk_id: str, windows: Vectors, recipe: Recipe) -> None:
+    if not recipe.windows:
+        raise InvalidInput(
+            f"Chunk {chunk_id} has vectors of windows, but the collection's recipe has none.",
+            field="windows",
+        )
+    if windows.shape[1:] != (recipe.dimensions,) or not are_sound(windows):
+        raise InvalidInput(
+            f"Chunk {chunk_id} has vectors of windows of the shape {windows.shape}; they must be "
+            f"two or more of {recipe.dimensions} dimensions, finite and of length 1.",
+            field="windows",
+        )
+
+
+def check_writes(writes: Sequence[Write], recipe: Recipe) -> None:
+    """Raise InvalidInput for chunks that a generation of ``recipe`` can't take."""
     for write in writes:
         for expected, indexed in enumerate(write.chunks):
             chunk = indexed.chunk
@@ -64,7 +83,7 @@ def check_writes(writes: Sequence[Write], dimensions: int) -> None:
                     "from 0.",
                     field="chunks",
                 )
-            _check_chunk(indexed, dimensions)
+            _check_chunk(indexed, recipe)
 
 
 def check_request(request: LegsRequest, dimensions: int) -> None:

@@ -222,8 +222,8 @@ class Store(Protocol):
         ``key``: that of the generation that the chunks were made for, or None for whichever is live.
         Where another is live by now, or a fence stands, the result is GenerationChanged: the document
         has to be derived again by the live recipe and written with what that error says.
-        Raises CollectionNotFound; InvalidInput for a vector of a wrong shape, for one that is not
-        finite, or for unknown text fields.
+        Raises CollectionNotFound; InvalidInput for vectors of a wrong shape or that are not finite, for
+        windows where the recipe has none, or for unknown text fields.
         """
 
     def delete(
@@ -250,10 +250,16 @@ class Store(Protocol):
         """Both lists, in one round trip where the store is remote. Raises CollectionNotFound."""
 
     def passages(
-        self, collection: str, chunk_ids: Sequence[str], *, generation: str | None = None
+        self,
+        collection: str,
+        chunk_ids: Sequence[str],
+        *,
+        generation: str | None = None,
+        windows: bool = False,
     ) -> dict[str, Passage]:
         """Passages by chunk id, of those that are there; of ``generation``, as a search told it, or
-        of the live one. Raises GenerationChanged when that generation is gone."""
+        of the live one; with the vectors of their windows if ``windows``. Raises GenerationChanged
+        when that generation is gone."""
 
     def owned_chunks(self, collection: str) -> Iterator[OwnedChunk]:
         """Every chunk of the live generation, a document's together, with bounded memory; sees every

@@ -14,6 +14,7 @@ from tests.stores import (
     frequency_contract,
     generation_contract,
     note_contract,
+    window_contract,
 )
 from tests.stores.builders import RECIPE, vector_of, words, write
 
@@ -113,6 +114,10 @@ class TestIdentifiers(contract.IdentifierContract):
 
 
 class TestConcurrency(contract.ConcurrencyContract):
+    pass
+
+
+class TestWindows(window_contract.WindowContract):
     pass
 
 

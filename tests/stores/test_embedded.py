@@ -14,6 +14,7 @@ from tests.stores import (
     frequency_contract,
     generation_contract,
     note_contract,
+    window_contract,
 )
 from tests.stores.builders import bm25_ids, words, write
 
@@ -83,6 +84,10 @@ class TestIdentifiers(contract.IdentifierContract):
 
 
 class TestConcurrency(contract.ConcurrencyContract):
+    pass
+
+
+class TestWindows(window_contract.WindowContract):
     pass
 
 

@@ -1,5 +1,7 @@
 """Chunks read back as they lie in a generation, with their vectors."""
 
+import base64
+import binascii
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -12,6 +14,7 @@ from server.stores.elasticsearch.errors import from_cause
 from server.stores.elasticsearch.queries import SEPARATOR, holding_query
 from server.stores.filters import Filter
 from server.stores.generations import StoredChunk
+from server.stores.windows import unpack_sound
 
 _PAGE = 500  # chunks; vectors are large as JSON
 _IDS_PER_REQUEST = 500
@@ -71,6 +74,17 @@ def vector_of(hit: Hit) -> Vector | None:
     return None if found is None else np.asarray(found, dtype=np.float32)
 
 
+def windows_in(hit: Hit) -> bytes | None:
+    """As they lie there; empty where that is no base64."""
+    found = hit["_source"].get("windows")
+    if found is None:
+        return None
+    try:
+        return base64.b64decode(found, validate=True)
+    except (binascii.Error, TypeError, ValueError):
+        return b""
+
+
 def stored_chunks(
     client: Client, index: str, document_ids: Sequence[str]
 ) -> dict[str, tuple[StoredChunk, ...]]:
@@ -82,7 +96,8 @@ def stored_chunks(
             continue  # stands twice; an audit shows it
         if vector is not None:
             vector = (vector / np.linalg.norm(vector)).astype(np.float32)
-        found.setdefault(chunk.document_id, []).append(StoredChunk(chunk=chunk, vector=vector))
+        stored = StoredChunk(chunk=chunk, vector=vector, windows=unpack_sound(windows_in(hit)))
+        found.setdefault(chunk.document_id, []).append(stored)
     return {
         document_id: tuple(sorted(chunks, key=lambda each: each.chunk.position))
         for document_id, chunks in found.items()

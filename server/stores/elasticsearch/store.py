@@ -29,7 +29,7 @@ from server.stores.contract import (
 )
 from server.stores.elasticsearch import frequencies, indices, records
 from server.stores.elasticsearch.audits import ElasticsearchAudits
-from server.stores.elasticsearch.chunk_hits import chunk_of, count_holding, owned_chunks
+from server.stores.elasticsearch.chunk_hits import chunk_of, count_holding, owned_chunks, windows_in
 from server.stores.elasticsearch.client import Client, connect
 from server.stores.elasticsearch.counts import counted, operations
 from server.stores.elasticsearch.generations import ElasticsearchGenerations
@@ -43,6 +43,7 @@ from server.stores.filters import Filter
 from server.stores.generations import Generation, Generations
 from server.stores.note_checks import check_key, encoded
 from server.stores.notes import Notes
+from server.stores.windows import unpack_sound
 
 _CHECK_SECONDS = 5.0
 _PASSAGE_FIELDS = [
@@ -167,7 +168,7 @@ class ElasticsearchStore:
             layout = self._layouts.get(collection, fresh=True)
         if layout.live.fence or key not in {None, layout.live.key}:
             return [changed(layout)] * len(writes)
-        check_writes(writes, layout.live.recipe.dimensions)
+        check_writes(writes, layout.live.recipe)
         results = self._writer(layout).put(writes)
         if refresh and writes:
             self.refresh(collection)
@@ -215,10 +216,16 @@ class ElasticsearchStore:
         return self._searcher.search(collection, request)
 
     def passages(
-        self, collection: str, chunk_ids: Sequence[str], *, generation: str | None = None
+        self,
+        collection: str,
+        chunk_ids: Sequence[str],
+        *,
+        generation: str | None = None,
+        windows: bool = False,
     ) -> dict[str, Passage]:
         with self._reading(collection, generation) as index:
-            found = records.get_many(self._client, index, chunk_ids, _PASSAGE_FIELDS)
+            fields = [*_PASSAGE_FIELDS, *(["windows"] if windows else [])]
+            found = records.get_many(self._client, index, chunk_ids, fields)
         return {chunk_id: _passage(item) for chunk_id, item in found.items()}
 
     def frequencies(
@@ -318,4 +325,5 @@ def _passage(item: Mapping[str, Any]) -> Passage:
         source=source["source"],
         metadata=records.metadata_from(source["metadata"]),
         revision=source["revision"],
+        windows=unpack_sound(windows_in(item)),
     )

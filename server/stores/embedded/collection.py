@@ -161,13 +161,15 @@ class OpenCollection:
         state = self.state()
         return f"{self.folder.name} {state.as_generation().key} {state.sequence}"
 
-    def passages(self, chunk_ids: Sequence[str], generation: str | None) -> dict[str, Passage]:
+    def passages(
+        self, chunk_ids: Sequence[str], generation: str | None, *, windows: bool
+    ) -> dict[str, Passage]:
         if generation is None:
-            return self._read(lambda c, live: rows.passages(c, live, chunk_ids))
+            return self._read(lambda c, live: rows.passages(c, live, chunk_ids, windows=windows))
         try:
             with self.database.reading() as connection:
                 number = read_state(connection, numbered(generation)).generation
-                return rows.passages(connection, number, chunk_ids)
+                return rows.passages(connection, number, chunk_ids, windows=windows)
         except GenerationNotFound as error:
             raise GenerationChanged(f"{error.message} Search again.") from error
 
@@ -181,7 +183,7 @@ class OpenCollection:
                         changed = _changed(state, key)
                         if changed is not None:
                             return [changed] * len(writes)
-                        check_writes(writes, state.recipe.dimensions)
+                        check_writes(writes, state.recipe)
                         change = Change(connection, state)
                         results: list[Written | TanyuanError] = [
                             change.put(write) for write in writes
@@ -233,8 +235,9 @@ class OpenCollection:
     def require_room(self, writes: Sequence[Write]) -> None:
         """Refuse before the disk is full: what is acknowledged must also reach the text index."""
         chars = sum(len(write.document.text) for write in writes)
-        chunks = sum(len(write.chunks) for write in writes)
-        needed = _RESERVE + 12 * chars + 8_192 * chunks
+        chunks = [chunk for write in writes for chunk in write.chunks]
+        windows = sum(chunk.windows.size for chunk in chunks if chunk.windows is not None)
+        needed = _RESERVE + 12 * chars + 8_192 * len(chunks) + 2 * windows
         free = shutil.disk_usage(self.folder).free
         if free < needed:
             raise StoreFull(

@@ -193,10 +193,15 @@ class EmbeddedStore:
             return opened.searches.search(request)
 
     def passages(
-        self, collection: str, chunk_ids: Sequence[str], *, generation: str | None = None
+        self,
+        collection: str,
+        chunk_ids: Sequence[str],
+        *,
+        generation: str | None = None,
+        windows: bool = False,
     ) -> dict[str, Passage]:
         with self._opened(collection) as opened:
-            return opened.passages(chunk_ids, generation)
+            return opened.passages(chunk_ids, generation, windows=windows)
 
     def owned_chunks(self, collection: str) -> Iterator[OwnedChunk]:
         with self._opened(collection) as opened:

@@ -61,6 +61,7 @@ def product(
         data=str(folder),
         store="elasticsearch" if elasticsearch else "embedded",
         elasticsearch_url=elasticsearch or None,
+        elasticsearch_timeout=300.0,  # a busy machine must not end a long run
         index_prefix=f"bench-{uuid.uuid4().hex[:12]}",
         embedder=embedder if isinstance(embedder, str) else "none",
     )

@@ -14,6 +14,7 @@ from server.stores.elasticsearch.client import connect
 
 Make = Callable[[Path], Reference]
 
+_PATIENCE = 300.0  # seconds: a busy machine must not end a long run
 _STANDARD = "Elasticsearch, standard"
 _CJK = "Elasticsearch, cjk"
 _LOCAL: dict[str, Callable[[], Make]] = {
@@ -40,7 +41,7 @@ def open_references(elasticsearch: str) -> Iterator[dict[str, Make]]:
 
 
 def _of_elasticsearch(url: str, stack: ExitStack) -> dict[str, Make]:
-    client = connect(url)
+    client = connect(url, timeout=_PATIENCE)
     stack.callback(client.close)
 
     def index(_folder: Path, **analysis: Any) -> ElasticsearchIndex:

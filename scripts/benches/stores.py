@@ -26,6 +26,7 @@ from server.stores.contract import Store
 
 COLLECTION = "bench"
 BATCH = 64  # documents put together
+_PATIENCE = 300.0  # seconds: a busy machine must not end a long run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +38,9 @@ class Product:
     indexer: Indexer
 
     def searcher(self, profile: Profile | None = None) -> Searcher:
-        return Searcher(store=self.store, live=self.live, reranker=None, profile=profile)
+        return Searcher(
+            store=self.store, live=self.live, reranker=None, profile=profile, seconds=_PATIENCE
+        )
 
     def put(self, documents: Sequence[Document]) -> None:
         """Index them and show them to search. Raises what one failed with."""
@@ -61,6 +64,7 @@ def product(
         data=str(folder),
         store="elasticsearch" if elasticsearch else "embedded",
         elasticsearch_url=elasticsearch or None,
+        elasticsearch_timeout=_PATIENCE,
         index_prefix=f"bench-{uuid.uuid4().hex[:12]}",
         embedder=embedder if isinstance(embedder, str) else "none",
     )

@@ -4,7 +4,8 @@ A chunk's one vector says what all of it is about; whether one of its sentences 
 in the vector of a few sentences alone.
 """
 
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 
 from server.analysis.sentences import split_sentences
@@ -18,6 +19,9 @@ MAX_WINDOWS = 64  # of a chunk
 FINGERPRINT = f"windows-{WINDOWS_VERSION}/{WINDOW}"
 _SHORT = 20  # characters; a sentence of no more joins the next, since it says little by itself
 _FIRST_CJK = "\u2e80"
+_LONG = 2  # windows that a sentence may fill before it is cut
+# Where a long one is cut: at stops that a small letter follows; failing them, at commas.
+_BREAKS = (re.compile(r"[.!?:：;]+\s+"), re.compile(r"[，、]|,\s+"))
 
 Span = tuple[int, int]
 
@@ -25,11 +29,12 @@ Span = tuple[int, int]
 def windows(text: str) -> tuple[str, ...]:
     """The windows of a chunk's text, in order, each once; none where there would be but one.
 
-    Sentences are joined as far as WINDOW allows; a longer one stands alone. Past MAX_WINDOWS neighbours
+    Sentences are joined as far as WINDOW allows; a longer one stands alone, up to _LONG times as long,
+    and is cut beyond that where it can be. Past MAX_WINDOWS neighbours
     are joined, evenly.
     """
     spans = _bounded(list(_joined(text, _sentences(text))))
-    found = tuple(dict.fromkeys(text[start:end] for start, end in spans))
+    found = tuple(dict.fromkeys(text[start:end].strip() for start, end in spans))
     return found if len(found) > 1 else ()
 
 
@@ -50,13 +55,28 @@ def passages_of(title: str, chunk: Chunk, *, windowed: bool) -> dict[str, str]:
 
 def _sentences(text: str) -> Iterator[Span]:
     start, end = -1, -1
-    for begin, end in split_sentences(text):
+    for begin, end in (
+        part for span in split_sentences(text) for part in _parts(text, span, _BREAKS)
+    ):
         start = begin if start < 0 else start
         if end - start > _SHORT:
             yield start, end
             start = -1
     if start >= 0:
         yield start, end
+
+
+def _parts(text: str, span: Span, breaks: Sequence[re.Pattern[str]]) -> Iterator[Span]:
+    """A sentence, or its parts where it is too long to be one: of a text without capitals, of a list."""
+    start, end = span
+    if not breaks or _units(text[start:end]) <= _LONG * WINDOW:
+        yield span
+        return
+    first, *others = breaks
+    for stop in (*(found.end() for found in first.finditer(text, start, end)), end):
+        if text[start:stop].strip():
+            yield from _parts(text, (start, stop), others)
+        start = stop
 
 
 def _joined(text: str, sentences: Iterable[Span]) -> Iterator[Span]:

@@ -49,7 +49,10 @@ def letters(text: str) -> str:
     digits) and separators, ü as v. Chinese in it stays."""
     apart = unicodedata.normalize("NFD", text.lower()).replace("u\u0308", "v")
     bare = "".join(char for char in apart if not unicodedata.combining(char))
-    joined = _SEPARATORS.sub("", _TONE.sub("", unicodedata.normalize("NFC", bare)))
+    joined = unicodedata.normalize("NFC", bare)
+    # Joined, a number may come to stand where a tone does: the same then as if it was typed so.
+    while (less := _SEPARATORS.sub("", _TONE.sub("", joined))) != joined:
+        joined = less
     return _YU.sub("v", joined)
 
 

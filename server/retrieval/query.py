@@ -138,6 +138,8 @@ def _added_terms(
     shares: dict[str, float] = {}
     for addition in added:
         share = addition.shares[name]
+        if not share:  # the phrase that stands in the query has no such terms
+            continue
         for term in _terms(addition.analysis)[name]:
             shares[term] = max(share, shares.get(term, 0.0))
     for term in own:

@@ -56,9 +56,8 @@ def order(said):
 
 def test_evidence_is_told_by_kind_and_sums_to_the_score():
     weights = LightWeights(windows=0.5, bm25=0.5, coverage=2, phrase=4, feedback=0)
-    passage = candidate(
-        "a", "差旅", [direction(3, 4, 0), direction(1, 0, 0), direction(0, 0, 1)], bm25=6
-    )
+    windows = [direction(1, 0, 0), direction(0, 0, 1)]
+    passage = candidate("a", "差旅", direction(3, 4, 0), windows, bm25=6)
 
     said = rank([passage], weights=weights)["a:0"]
 
@@ -68,10 +67,9 @@ def test_evidence_is_told_by_kind_and_sums_to_the_score():
 
 
 def test_the_best_window_can_lift_a_passage_over_one_that_is_nearer_as_a_whole():
-    near = candidate("near", vectors=[direction(3, 2, 0)])
-    hidden = candidate(
-        "hidden", vectors=[direction(1, 1, 0), direction(1, 0, 0), direction(0, 1, 0)]
-    )
+    near = candidate("near", whole=direction(3, 2, 0))
+    windows = [direction(1, 0, 0), direction(0, 1, 0)]
+    hidden = candidate("hidden", whole=direction(1, 1, 0), windows=windows)
 
     assert order(rank([near, hidden])) == ["near:0", "hidden:0"]
     assert order(rank([near, hidden], weights=LightWeights(feedback=0))) == ["hidden:0", "near:0"]

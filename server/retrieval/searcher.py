@@ -70,6 +70,7 @@ class Searcher:
         self._vocabulary = QueryVocabulary(Vocabulary(store.notes), seconds=store.follow_seconds)
         self._reranker = reranker
         self._light = light
+        self._light_alone = light and "reranker" not in (missing or {})
         self._profiles = QueryProfiles(store.notes, default=profile, seconds=store.follow_seconds)
         self._missing = missing or {}
         self._seconds = seconds
@@ -133,8 +134,9 @@ class Searcher:
         order = [chunk_id for chunk_id, _ in ranked]
         passages: dict[str, Passage] = {}
         said: Mapping[str, Evidence] = {}
-        if query.rerank and self._reranker is None and "reranker" in self._missing:
-            clock.degraded.append(Degraded("rerank", self._missing["reranker"]))
+        if query.rerank and self._reranker is None and not self._light_alone:
+            reason = self._missing.get("reranker", "No reranker is configured.")
+            clock.degraded.append(Degraded("rerank", reason))
         if query.rerank and self._reranker is not None:
             lists["rerank"] = self._rerank(query, self._reranker, legs, order, passages, clock)
         elif query.rerank and self._light and weighed and retrieved.vector is not None:

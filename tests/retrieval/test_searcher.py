@@ -168,8 +168,7 @@ def test_what_the_reranker_did_not_reach_follows_in_fused_order(make_searcher):
 
 @pytest.mark.parametrize("broken", [None, KeywordReranker("x", broken=True)])
 def test_a_missing_reranker_is_named_and_the_order_stays(make_searcher, broken):
-    missing = {} if broken else {"reranker": "It has no weights."}
-    with_reranker = search(make_searcher(reranker=broken, missing=missing), "报销")
+    with_reranker = search(make_searcher(reranker=broken), "报销")
     without = search(make_searcher(), "报销", rerank=False)
 
     assert [degraded.stage for degraded in with_reranker.degraded] == ["rerank"]

@@ -12,7 +12,15 @@ from server.web.services import Services
 
 PATH = "/v1/admin/collections/default/profile"
 # "b" has the word in its title alone, "a" in its text.
-ONLY_TITLES = {"field_weights": {"words": 0, "bigrams": 0, "title_words": 1, "title_bigrams": 0}}
+ONLY_TITLES = {
+    "field_weights": {
+        "words": 0,
+        "bigrams": 0,
+        "characters": 0,
+        "title_words": 1,
+        "title_bigrams": 0,
+    }
+}
 
 
 @pytest.fixture(autouse=True)

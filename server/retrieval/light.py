@@ -79,8 +79,17 @@ class LightRanker:
         ]
         drawn = self._drawn(candidates, said)
         if drawn is not None:
-            for candidate, kinds in zip(candidates, said, strict=True):
-                kinds["feedback"] = self._meaning(candidate, drawn)["windows"] - kinds["windows"]
+            again = [self._meaning(candidate, drawn)["windows"] for candidate in candidates]
+            gains = [new - kinds["windows"] for new, kinds in zip(again, said, strict=True)]
+            # Nearly all come nearer; those without windows must not fall behind for it.
+            moved = [
+                gain
+                for gain, candidate in zip(gains, candidates, strict=True)
+                if candidate.passage.windows is not None
+            ]
+            usual = sum(moved) / len(moved)
+            for gain, candidate, kinds in zip(gains, candidates, said, strict=True):
+                kinds["feedback"] = 0.0 if candidate.passage.windows is None else gain - usual
         return {
             candidate.passage.chunk.id: kinds
             for candidate, kinds in zip(candidates, said, strict=True)

@@ -45,8 +45,10 @@ NOT_RUN = "not run"
 OURS: Mapping[str, Mapping[str, Profile | None]] = {
     TEXT: {
         "Tanyuan, words": Profile(field_weights={"words": 1.0}),
-        "Tanyuan, bigrams": Profile(field_weights={"bigrams": 1.0}),
-        "Tanyuan, words and bigrams": Profile(field_weights={"words": 1.0, "bigrams": 1.0}),
+        "Tanyuan, bigrams": Profile(field_weights={"bigrams": 1.0, "characters": 1.0}),
+        "Tanyuan, words and bigrams": Profile(
+            field_weights={"words": 1.0, "bigrams": 1.0, "characters": 1.0}
+        ),
     },
     BOTH: {"Tanyuan, default": None},
 }

@@ -35,7 +35,7 @@ from benches.shared import alternate, folder_bytes, markdown, milliseconds, posi
 from benches.stores import COLLECTION, add_elasticsearch, product
 from server.evaluation.dataset import Dataset
 from server.evaluation.measures import measure
-from server.evaluation.runs import Run, write_trec
+from server.evaluation.runs import Ranking, Rankings, as_run, write_trec
 from server.retrieval.profile import Profile
 
 MEASURES = ("nDCG@10", "MRR@10", "Recall@100")
@@ -133,7 +133,7 @@ def references(
 
 def asked(
     dataset: Dataset, engines: Mapping[str, Built], *, limit: int | None, label: str
-) -> Iterator[tuple[Row, Run]]:
+) -> Iterator[tuple[Row, Rankings]]:
     """What each engine makes of the set's questions."""
     questions = dict(list(dataset.queries.items())[:limit])
     judged = {query_id: dataset.qrels[query_id] for query_id in questions}
@@ -142,11 +142,11 @@ def asked(
         tqdm(questions.values(), desc=label, unit="question", disable=None),
     )
     for name, built in engines.items():
-        run: Run = {
-            query_id: {document_id: 1 / rank for rank, document_id in enumerate(found.result, 1)}
+        rankings = {
+            query_id: Ranking(tuple(found.result))
             for query_id, found in zip(questions, answers[name], strict=True)
         }
-        figures = measure(judged, run)
+        figures = measure(judged, as_run(rankings))
         row = {
             "system": name,
             "questions": len(questions),
@@ -155,14 +155,14 @@ def asked(
             "index_s": round(built.seconds, 1),
             "query_ms": milliseconds(answers[name]),
         }
-        yield row, run
+        yield row, rankings
 
 
-def keep(run: Run, folder: Path, name: str) -> None:
-    """Write a run under a name made of what it is."""
+def keep(rankings: Rankings, folder: Path, name: str) -> None:
+    """Write them as a run under a name made of what it is."""
     slug = re.sub(r"\W+", "-", name.lower())
     folder.mkdir(parents=True, exist_ok=True)
-    write_trec(run, folder / f"{slug}.trec", tag=slug)
+    write_trec(rankings, folder / f"{slug}.trec", tag=slug)
 
 
 def tables(rows: Sequence[Row]) -> Iterator[str]:

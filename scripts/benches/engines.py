@@ -11,7 +11,8 @@ import tantivy
 from benches.shared import folder_bytes
 from benches.terms import Terms
 from server.errors import StoreUnavailable
-from server.evaluation.runs import DEPTH, search_run
+from server.evaluation.runs import DEPTH
+from server.retrieval.query import SearchQuery
 from server.retrieval.searcher import Searcher
 
 Documents = Sequence[tuple[str, str]]  # id, text
@@ -45,14 +46,19 @@ class Ours:
         self._collection = collection
 
     def search(self, query: str) -> list[str]:
-        run = search_run(
-            self._searcher,
-            [("", query)],
-            collection=self._collection,
-            mode="bm25",
-            rerank=False,
+        found = self._searcher.search(
+            SearchQuery(
+                query=query,
+                collection=self._collection,
+                mode="bm25",
+                size=DEPTH,
+                rerank=False,
+                group=True,
+                highlight=False,
+            ),
+            groups=None,
         )
-        return list(run[""])
+        return [hit.document_id for hit in found.hits]
 
 
 class Tantivy:

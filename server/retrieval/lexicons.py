@@ -72,6 +72,7 @@ class Lexicons:
         """What is known now, or None while it is being made. Does not wait; has it looked at again
         where that was not done lately."""
         kept = self._keep(collection)
+        known = kept.phrases
         with self._mutex:
             if (
                 time.monotonic() >= kept.next_look
@@ -81,7 +82,7 @@ class Lexicons:
                 kept.waiting = True
                 self._pool = self._pool or ThreadPoolExecutor(_WORKERS, "lexicons")
                 self._pool.submit(self._look, collection, kept).add_done_callback(_report)
-        return kept.phrases
+        return known
 
     def make(self, collection: str) -> Phrases:
         """What is in the store now, made by this thread at once.

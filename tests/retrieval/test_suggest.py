@@ -290,13 +290,17 @@ def test_a_request_never_waits_for_the_phrases_to_be_made(own: Desk) -> None:
     first = own.suggester.suggest("差旅", C, groups=EVERYONE, size=5)
     assert first.suggestions == ()
     assert [each.stage for each in first.degraded] == ["suggest"]
-    assert own.suggester.did_you_mean("差率", C, groups=EVERYONE) is None
 
     def ready() -> bool:
         return not own.suggester.suggest("差旅", C, groups=EVERYONE, size=5).degraded
 
     until(ready)
     assert own.texts("差旅") == ["差旅费用报销标准", "差旅费"]
+
+
+def test_nothing_is_meant_before_the_phrases_are_made(own: Desk) -> None:
+    own.put(*DOCUMENTS[0])
+    assert own.suggester.did_you_mean("差率", C, groups=EVERYONE) is None
 
 
 def test_new_documents_are_followed(own: Desk) -> None:

@@ -1,8 +1,17 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from server.evaluation.training import Example, choose, train
+from server.analysis.analyzer import JiebaAnalyzer
+from server.documents import Document
+from server.evaluation.dataset import Dataset
+from server.evaluation.training import Example, choose, collect, train
+from server.evaluation.variants import JudgedSet
 from server.retrieval.light import LightWeights
+from server.retrieval.searcher import Searcher
+from server.stores.embedded.store import EmbeddedStore
+from tests.fakes import FakeEmbedder, live_collections, make_indexer
 
 KINDS = ("windows", "bm25", "coverage", "phrase")
 
@@ -59,3 +68,26 @@ def test_every_group_counts_alike():
     assert choose(many, {"small": "a", "large": "b"}) == choose(
         {"small": many["small"]}, {"small": "a"}
     )
+
+
+def test_examples_come_from_one_search_a_question(tmp_path: Path) -> None:
+    store = EmbeddedStore(tmp_path / "store")
+    analyzer, embedder = JiebaAnalyzer(), FakeEmbedder()
+    indexer = make_indexer(store, analyzer, embedder)
+    indexer.ensure_collection("rules")
+    texts = {"travel": "差旅费报销标准", "leave": "年休假规定", "meals": "食堂供餐时间"}
+    documents = [Document.create(id=name, text=text) for name, text in texts.items()]
+    indexer.put("rules", documents, refresh=True)
+    live = live_collections(store, analyzer, embedder)
+    searcher = Searcher(store=store, live=live, reranker=None, light=True)
+    judged = {"q": {"travel": 1}}
+    dataset = Dataset(folder=None, queries={"q": "差旅费报销"}, qrels=judged)
+
+    [found] = collect(searcher, JudgedSet(name="rules", collection="rules", dataset=dataset))
+    store.close()
+
+    assert sorted(found.documents) == sorted(texts)
+    kinds = found.evidence[found.documents.index("travel")]
+    assert kinds[KINDS.index("coverage")] == pytest.approx(1)
+    assert kinds[KINDS.index("phrase")] == pytest.approx(1)
+    assert found.ranked(np.array([0, 0, 1000, 1000])) == 1

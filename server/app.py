@@ -9,6 +9,7 @@ from flask import Flask
 from server.analysis.analyzer import JiebaAnalyzer
 from server.analysis.dictionary import UserDictionary
 from server.answering.answerer import Answerer
+from server.feedback import Feedback
 from server.ingest.chunker import chunker_for
 from server.ingest.derivation import recipe_of
 from server.ingest.indexer import Indexer
@@ -18,8 +19,12 @@ from server.live import LiveCollections
 from server.models.choice import Choice, choose_embedder, choose_generator, choose_reranker
 from server.models.contract import Embedder
 from server.models.embedders import Embedders
+from server.models.remembering import Remembering
+from server.retrieval.lexicons import Lexicons
+from server.retrieval.profiles import Profiles
 from server.retrieval.query_log import QueryLog
 from server.retrieval.searcher import Searcher
+from server.retrieval.suggest import Suggester
 from server.settings import Settings
 from server.stores.contract import Store
 from server.vocabulary import Vocabulary
@@ -54,7 +59,7 @@ def open_services(settings: Settings, *, warm_up: bool = False) -> Services:
     missing: dict[str, str] = {
         choice.component: choice.reason
         for choice in (embedder, reranker, generator)
-        if choice.adapter is None
+        if choice.missing
     }
     live = open_live(settings, store, dictionary, make_analyzer, embedder)
     vocabulary = Vocabulary(store.notes)
@@ -63,11 +68,14 @@ def open_services(settings: Settings, *, warm_up: bool = False) -> Services:
         store=store,
         live=live,
         reranker=reranker.adapter,
+        light=settings.reranker != "none",
         missing=missing,
         seconds=settings.search_timeout,
         rerank_seconds=settings.rerank_timeout,
         rerank_top_n=settings.rerank_top_n,
     )
+    query_log = QueryLog.in_folder(settings.data) if settings.query_log else None
+    suggester = Suggester(store=store, live=live, lexicons=Lexicons(store, live, query_log))
     answerer = Answerer(
         searcher=searcher,
         analyzer=analyzer,
@@ -84,14 +92,17 @@ def open_services(settings: Settings, *, warm_up: bool = False) -> Services:
         store=store,
         indexer=indexer,
         searcher=searcher,
+        suggester=suggester,
         answerer=answerer,
         rebuilder=Rebuilder(store, live, keep=settings.keep_generations),
         vocabulary=vocabulary,
         dictionaries=DictionaryChanges(
             store, live, vocabulary, make_analyzer, dictionary, keep=settings.keep_generations
         ),
+        profiles=Profiles(store.notes),
+        feedback=Feedback(store.notes),
         keys=Keys.in_folder(settings.data),
-        query_log=QueryLog.in_folder(settings.data) if settings.query_log else None,
+        query_log=query_log,
         choices=(
             ("store", store.kind, "TANYUAN_STORE names it"),
             *(
@@ -117,22 +128,30 @@ def open_live(
     embedder: Choice[Embedder],
 ) -> LiveCollections:
     """What collections are served with: their own recipes' parts, or those that settings pin."""
-    pins = {"embedder": settings.embedder != "auto", "chunker": settings.chunk_tokens > 0}
+    pins = {
+        "embedder": settings.embedder != "auto",
+        "chunker": settings.chunk_tokens > 0,
+        "windows": not settings.windows,
+    }
     analyzer = make_analyzer(dictionary)
     chunker = chunker_for(embedder.adapter, settings.chunk_tokens)
     return LiveCollections(
         store,
-        own=recipe_of(analyzer, embedder.adapter, chunker),
+        own=recipe_of(analyzer, embedder.adapter, chunker, windowed=settings.windows),
         dictionary=dictionary,
         analyzer=analyzer,
         make_analyzer=make_analyzer,
         embedders=Embedders(
-            embedder.adapter,
-            lambda model: choose_embedder(replace(settings, embedder=model)).adapter,
+            _remembering(embedder),
+            lambda model: _remembering(choose_embedder(replace(settings, embedder=model))),
         ),
         pinned=[name for name, pinned in pins.items() if pinned],
         no_embedder=embedder.reason,
     )
+
+
+def _remembering(choice: Choice[Embedder]) -> Embedder | None:
+    return Remembering(choice.adapter) if choice.adapter else None
 
 
 def open_store(settings: Settings) -> Store:

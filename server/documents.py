@@ -35,6 +35,7 @@ TEXT_FIELDS = ("words", "bigrams", "title_words", "title_bigrams")
 Scalar = str | int | float | bool
 MetadataValue = Scalar | tuple[Scalar, ...]
 Vector = NDArray[np.float32]
+Vectors = NDArray[np.float32]  # one a row
 
 _KEY = re.compile(r"[^\W_][\w.-]{0,63}")
 _COLLECTION = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
@@ -215,22 +216,29 @@ class IndexedChunk:
 
     ``terms``: TEXT_FIELDS → terms in order, none empty, none with white space in it.
     ``vector``: float32 of shape (dimensions,), of length 1, or None where the recipe has no embedder.
+    ``windows``: vectors of the chunk's sentence windows, float32 of shape (n, dimensions), n at least
+    2, rows of length 1; None where it has no two windows or the recipe none.
     """
 
     chunk: Chunk
     terms: Mapping[str, tuple[str, ...]]
     vector: Vector | None
+    windows: Vectors | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Passage:
-    """A chunk with what a hit shows of its document."""
+    """A chunk with what a hit shows of its document.
+
+    ``windows``: as of an IndexedChunk, rounded, where they were asked for.
+    """
 
     chunk: Chunk
     title: str
     source: str
     metadata: Mapping[str, MetadataValue]
     revision: int
+    windows: Vectors | None = None
 
 
 def heading_path(title: str, headings: tuple[str, ...]) -> str:

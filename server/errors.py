@@ -83,7 +83,7 @@ class GenerationNotFound(TanyuanError):
 
 
 class VersionNotFound(TanyuanError):
-    """The dictionary, the synonyms or the stop words have no version of that number."""
+    """The dictionary, the synonyms, the stop words or the profile have no version of that number."""
 
     code = "version_not_found"
 

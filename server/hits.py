@@ -41,7 +41,8 @@ class Hit:
     ``score`` is that of the last ranker that ordered the list: rerank, else fused, else the only leg.
     ``highlights`` are spans in ``text``, ``title_highlights`` in ``title``; ``start`` and ``end``
     place ``text`` in its document. ``more``: other chunks of the document that were found, when hits
-    are grouped.
+    are grouped. ``evidence``: by kind, what the light ranker found to speak for it, in log-odds whose sum
+    is its score; None where that was not asked for or another ranker placed it.
     """
 
     document_id: str
@@ -59,12 +60,44 @@ class Hit:
     highlights: tuple[Span, ...] = ()
     title_highlights: tuple[Span, ...] = ()
     more: int = 0
+    evidence: Mapping[str, float] | None = None
+
+
+Reason = Literal["spelling", "pinyin"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DidYouMean:
+    """Another query, whose words documents that the caller may see have where those of his do not.
+    "pinyin": it was typed in pinyin, or with other characters of the same sound."""
+
+    query: str
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Suggestion:
+    """A query to offer in a search box. ``kind``: where it comes from: a document's title, a heading,
+    its text, or earlier queries."""
+
+    text: str
+    kind: Literal["title", "heading", "text", "query"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Suggestions:
+    """The response to what was typed so far, the best first."""
+
+    query: str
+    suggestions: tuple[Suggestion, ...] = ()
+    degraded: tuple[Degraded, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retrieval:
     """The response to a search. ``total`` counts the chunks found: those that match by words, or as
-    many as the retrievers returned together where that is more."""
+    many as the retrievers returned together where that is more. ``did_you_mean``: a better query, to
+    be offered; the hits are always those of the query as it was asked."""
 
     query: str
     mode: Mode
@@ -72,6 +105,7 @@ class Retrieval:
     hits: tuple[Hit, ...]
     stages: tuple[Stage, ...] = ()
     degraded: tuple[Degraded, ...] = ()
+    did_you_mean: DidYouMean | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -56,9 +56,9 @@ class LiveCollections:
     """Thread-safe.
 
     ``own``: the recipe that this process's settings make, with ``dictionary``, which collections of its
-    making begin with. ``pinned``: the fields of it that a setting
-    names outright (``embedder``, ``chunker``): a collection that differs in one is not served with it,
-    unless it was promoted while this process served it. ``no_embedder``: why there is none.
+    making begin with. ``pinned``: the fields of it that a setting names outright (``embedder``,
+    ``chunker``, ``windows``): a collection that differs in one is not served with it, unless it was
+    promoted while this process served it. ``no_embedder``: why there is none.
     """
 
     def __init__(
@@ -156,8 +156,8 @@ class LiveCollections:
             words=None if analyzer else mismatch(collection, recipe, self.own, WORDS),
             vectors=vectors,
             chunking=None
-            if followed or "chunker" not in self._pinned
-            else mismatch(collection, recipe, self.own, CHUNKS),
+            if followed or not CHUNKS & self._pinned
+            else mismatch(collection, recipe, self.own, CHUNKS & self._pinned),
         )
 
     def _embedder_of(

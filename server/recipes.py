@@ -8,7 +8,10 @@ from typing import Any
 
 from server.errors import RecipeMismatch
 
-MAPPING_VERSION = 1  # raise when es_mappings/ or the embedded schema changes
+MAPPING_VERSION = 2  # raise when es_mappings/ or the embedded schema changes
+
+# Fields that older recipes lack. Empty they are left out, so that those keep their JSON and hash.
+_LATER = frozenset({"windows"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,7 +20,8 @@ class Recipe:
 
     ``embedder`` is the fingerprint of the embedding model: kind, name, hash of weights, query
     instruction; empty where there is none (then ``dimensions`` is 0). ``analyzer`` covers the
-    tokenizer's version and the dictionary's hash, ``chunker`` its version and sizes.
+    tokenizer's version and the dictionary's hash, ``chunker`` its version and sizes, ``windows``
+    those of the sentence windows whose vectors are kept with each chunk; empty where none are.
 
     ``model`` and ``dictionary`` say where to find what was used: the embedder as TANYUAN_EMBEDDER names
     it, and the version of the collection's dictionary (0: none of its own). They make no difference.
@@ -28,17 +32,19 @@ class Recipe:
     analyzer: str
     chunker: str
     mapping: int = MAPPING_VERSION
+    windows: str = ""
     model: str = field(default="", compare=False)
     dictionary: int = field(default=0, compare=False)
 
     @property
     def hash(self) -> str:
         """Eight hex digits of everything that makes a difference."""
-        made = [getattr(self, each.name) for each in fields(self) if each.compare]
+        stated = self.as_json()
+        made = [stated[each.name] for each in fields(self) if each.compare and each.name in stated]
         return hashlib.sha256(json.dumps(made).encode()).hexdigest()[:8]
 
     def as_json(self) -> dict[str, Any]:
-        return asdict(self)
+        return {name: value for name, value in asdict(self).items() if value or name not in _LATER}
 
     @classmethod
     def from_json(cls, stamped: dict[str, Any]) -> "Recipe":
@@ -57,7 +63,7 @@ class Recipe:
 # What each retriever needs to be the same on both sides.
 WORDS = frozenset({"analyzer"})
 VECTORS = frozenset({"embedder", "dimensions"})
-CHUNKS = frozenset({"chunker"})
+CHUNKS = frozenset({"chunker", "windows"})
 
 
 def mismatch(

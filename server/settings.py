@@ -51,6 +51,9 @@ class Settings:
     hub_endpoint: str = "https://huggingface.co"  # or a mirror; only scripts/fetch_models asks it
     models: str = ""  # folder of model weights; empty: <data>/models
     chunk_tokens: int = 0  # the most tokens of a chunk; 0: as many as suit the embedder
+    windows: bool = (
+        True  # keep vectors of the sentence windows of chunks; False embeds half as much
+    )
     keep_generations: int = 1  # old ones that stay for scripts/rollback
     dictionary: str = ""  # jieba user dictionary; empty: <data>/dictionary.txt where it exists
     ollama_host: str = "http://127.0.0.1:11434"
@@ -150,9 +153,9 @@ def _convert(name: str, value: object) -> Any:
     default: object = next(item.default for item in fields(Settings) if item.name == name)
     if isinstance(default, bool):
         word = str(value).strip().lower()
-        if word not in {"0", "1", "true", "false"}:
+        if word not in {"0", "1", "true", "false", "on", "off"}:
             raise _wrong(name, "0 or 1", value)
-        return word in {"1", "true"}
+        return word in {"1", "true", "on"}
     if isinstance(default, Path):
         return Path(str(value)).expanduser()
     if isinstance(default, int | float):

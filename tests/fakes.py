@@ -35,6 +35,7 @@ def live_collections(
     *,
     others: Sequence[Embedder] = (),
     pinned: Sequence[str] = ("embedder", "chunker"),
+    windowed: bool = True,
 ) -> LiveCollections:
     """Collections served by a process with these parts. ``others``: embedders that it finds by name
     when a recipe asks for them."""
@@ -47,7 +48,7 @@ def live_collections(
 
     return LiveCollections(
         store,
-        own=recipe_of(analyzer, embedder, chunker or chunker_for(embedder)),
+        own=recipe_of(analyzer, embedder, chunker or chunker_for(embedder), windowed=windowed),
         analyzer=analyzer,
         make_analyzer=JiebaAnalyzer,
         embedders=Embedders(embedder, open_model),
@@ -73,6 +74,7 @@ class FakeEmbedder:
     """
 
     max_tokens = 512
+    temperature = 0.02
 
     def __init__(self, *, dimensions: int = 16, version: str = "1") -> None:
         self.dimensions = dimensions

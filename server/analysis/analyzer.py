@@ -47,6 +47,7 @@ class JiebaAnalyzer:
         }
         self.dictionary = dictionary
         self._segment = segmenter.tokenize
+        self.is_listed: Callable[[str], bool] = segmenter.has_word
         self._mixed = MixedWords(entry.word for entry in dictionary.words)
         self._normalizer = Normalizer()
         self._english = EnglishWords()

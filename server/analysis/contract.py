@@ -27,6 +27,14 @@ class Analysis:
     bigrams: tuple[Token, ...]
 
 
+def is_character(term: str) -> bool:
+    """Whether a term among an analysis's bigrams is one of the single characters that stand beside them.
+
+    A Han character is; Latin words and digits of one character are words.
+    """
+    return len(term) == 1 and not term.isascii()
+
+
 class Analyzer(Protocol):
     """Thread-safe. ``fingerprint`` covers the pipeline's version and the user dictionary's hash."""
 
@@ -34,3 +42,7 @@ class Analyzer(Protocol):
 
     def analyze(self, text: str) -> Analysis:
         """Terms have no white space and at most 100 characters; none is empty."""
+
+    def is_listed(self, word: str) -> bool:
+        """Whether a dictionary has this word of Chinese, Simplified as normalised text; others are
+        guesses where words begin and end."""

@@ -3,7 +3,8 @@
 import csv
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -16,32 +17,67 @@ Qrels = dict[str, dict[str, int]]  # query id → document id → grade
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dataset:
-    """Queries with at least one judgement, and their judgements."""
+    """Queries with at least one judgement, and their judgements.
 
-    folder: Path
+    ``folder`` None: there is no corpus, only judgements of what a collection holds. ``queries_file`` is
+    set where it is not the folder's own.
+    """
+
+    folder: Path | None
     queries: dict[str, str]
     qrels: Qrels
+    queries_file: Path | None = None
 
     @classmethod
     def load(
-        cls, folder: Path, *, queries: Path | None = None, qrels: Path | None = None
+        cls, folder: Path | None = None, *, queries: Path | None = None, qrels: Path | None = None
     ) -> "Dataset":
-        """Read the judged queries; other files of queries or qrels may take the folder's place.
+        """Read the judged queries; files of queries or qrels may take the place of the folder's own, and
+        both together that of a folder.
 
         Raises InvalidInput naming the file and line.
         """
-        judged = load_qrels(qrels or _qrels_file(folder))
+        if folder is None and (queries is None or qrels is None):
+            raise InvalidInput("Give a folder in BEIR form, or a file of queries and one of qrels.")
+        judged = load_qrels(qrels or _in(folder, "qrels.tsv", "qrels/test.tsv"))
+        asked = queries or _in(folder, "queries.jsonl")
         texts = {
             _id(record, place): clean_text(_text(record, "text", place))
-            for record, place in _records(queries or folder / "queries.jsonl")
+            for record, place in _records(asked)
         }
         found = {query_id: texts[query_id] for query_id in judged if query_id in texts}
         if not found:
-            raise InvalidInput(f"No query of {queries or folder} has a judgement in its qrels.")
-        return cls(folder=folder, queries=found, qrels={key: judged[key] for key in found})
+            raise InvalidInput(f"No query of {asked} has a judgement in its qrels.")
+        return cls(
+            folder=folder,
+            queries=found,
+            qrels={key: judged[key] for key in found},
+            queries_file=queries,
+        )
+
+    @property
+    def name(self) -> str:
+        """The folder's, or else that of the file of queries."""
+        named = self.folder or self.queries_file
+        return named.resolve().name if named else ""
+
+    def first(self, limit: int | None) -> "Dataset":
+        """With the first ``limit`` queries only; None: all."""
+        if limit is None:
+            return self
+        if limit < 1:
+            raise InvalidInput("At least one query is needed.")
+        kept = dict(islice(self.queries.items(), limit))
+        return replace(self, queries=kept, qrels={key: self.qrels[key] for key in kept})
+
+    def relevant(self, query_id: str) -> frozenset[str]:
+        """The documents that are judged to answer a query, by a grade above 0."""
+        return frozenset(key for key, grade in self.qrels[query_id].items() if grade > 0)
 
     def documents(self) -> Iterator[Document]:
-        """The corpus. Raises InvalidInput naming the line."""
+        """The corpus. Raises InvalidInput naming the line, or that there is none."""
+        if self.folder is None:
+            raise InvalidInput("Queries and qrels alone hold no corpus that could be indexed.")
         for record, place in _records(self.folder / "corpus.jsonl"):
             yield Document.create(
                 id=_id(record, place),
@@ -70,11 +106,12 @@ def load_qrels(path: Path) -> Qrels:
     return qrels
 
 
-def _qrels_file(folder: Path) -> Path:
-    for name in ("qrels.tsv", "qrels/test.tsv"):
-        if (folder / name).is_file():
+def _in(folder: Path | None, *names: str) -> Path:
+    """The first of these files that a folder has."""
+    for name in names:
+        if folder and (folder / name).is_file():
             return folder / name
-    raise InvalidInput(f"{folder} has neither qrels.tsv nor qrels/test.tsv.")
+    raise InvalidInput(f"{folder} has no {' and no '.join(names)}.")
 
 
 def _open(path: Path) -> TextIO:

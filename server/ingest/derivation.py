@@ -12,10 +12,11 @@ from server.documents import (
     IndexedChunk,
     Vector,
     heading_path,
-    passage_text,
 )
 from server.errors import EmbedderUnavailable, TanyuanError
 from server.ingest.chunker import Chunker
+from server.ingest.windows import FINGERPRINT as WINDOWS
+from server.ingest.windows import passages_of
 from server.models.contract import Embedder
 from server.recipes import Recipe
 
@@ -23,14 +24,15 @@ BATCH = 256  # chunks (or documents without any) that are embedded and handed on
 MAX_FAILURES = 3  # documents in a row that fail to embed before the embedder counts as gone
 
 
-# Passage text → vector, of what the same embedder made of these documents before; may know nothing.
+# Key (see ``passages_of``) → vector, of what the same embedder made of these documents before; may know
+# nothing.
 KnownVectors = Callable[[Sequence[Document]], Mapping[str, Vector]]
 
 
 @dataclass(frozen=True, slots=True)
 class Derived:
     """A document with its indexed chunks, or why they couldn't be made. ``embedded``: how many of the
-    vectors are new, not known before."""
+    chunks have new vectors, not known before."""
 
     document: Document
     chunks: tuple[IndexedChunk, ...] | TanyuanError
@@ -40,24 +42,41 @@ class Derived:
 _Chunked = tuple[Document, tuple[Chunk, ...] | TanyuanError]
 
 
-def recipe_of(analyzer: Analyzer, embedder: Embedder | None, chunker: Chunker) -> Recipe:
-    """What these parts make. Raises EmbedderUnavailable."""
+def recipe_of(
+    analyzer: Analyzer, embedder: Embedder | None, chunker: Chunker, *, windowed: bool = True
+) -> Recipe:
+    """What these parts make; ``windowed``: with windows, if there is an embedder.
+
+    Raises EmbedderUnavailable.
+    """
     return Recipe(
         embedder=embedder.fingerprint if embedder else "",
         dimensions=embedder.dimensions if embedder else 0,
         analyzer=analyzer.fingerprint,
         chunker=chunker.fingerprint,
+        windows=WINDOWS if embedder and windowed else "",
         model=embedder.name if embedder else "",
     )
 
 
 class Deriver:
-    """Carries out one recipe. Holds no state, so it is as thread-safe as its parts."""
+    """Carries out one recipe. Holds no state, so it is as thread-safe as its parts.
 
-    def __init__(self, *, analyzer: Analyzer, embedder: Embedder | None, chunker: Chunker) -> None:
+    ``windowed``: whether the windows of chunks are embedded too.
+    """
+
+    def __init__(
+        self,
+        *,
+        analyzer: Analyzer,
+        embedder: Embedder | None,
+        chunker: Chunker,
+        windowed: bool = False,
+    ) -> None:
         self._analyzer = analyzer
         self._embedder = embedder
         self._chunker = chunker
+        self._windowed = windowed and embedder is not None
 
     def derive(
         self, documents: Iterable[Document], *, known: KnownVectors | None = None
@@ -90,16 +109,20 @@ class Deriver:
     def _derive_batch(
         self, batch: Sequence[_Chunked], embedding: "_Embedding", known: KnownVectors | None
     ) -> list[Derived]:
-        texts = [
-            [passage_text(document.title, chunk.headings, chunk.text) for chunk in chunks]
+        passages = [
+            [passages_of(document.title, chunk, windowed=self._windowed) for chunk in chunks]
             for document, chunks in batch
             if not isinstance(chunks, TanyuanError)
         ]
         had: Mapping[str, Vector] = {}
         if known is not None and self._embedder is not None:
             had = known([document for document, _ in batch])
-        new = [[text for text in own if text not in had] for own in texts]
-        embedded = iter(zip(texts, new, embedding.embed(new), strict=True))
+        new = [
+            {key: text for each in own for key, text in each.items() if key not in had}
+            for own in passages
+        ]
+        made_of = embedding.embed([list(texts.values()) for texts in new])
+        embedded = iter(zip(passages, new, made_of, strict=True))
         derived = []
         for document, chunks in batch:
             if isinstance(chunks, TanyuanError):
@@ -110,22 +133,25 @@ class Deriver:
                 derived.append(Derived(document, made))
                 continue
             fresh = dict(zip(own_new, made, strict=True))
-            vectors = [fresh[text] if text in fresh else had[text] for text in own]
+            vectors = [[fresh[key] if key in fresh else had[key] for key in each] for each in own]
             indexed = self._index(document, chunks, vectors)
-            derived.append(Derived(document, indexed, len(own_new) if self._embedder else 0))
+            count = sum(not fresh.keys().isdisjoint(each) for each in own)
+            derived.append(Derived(document, indexed, count if self._embedder else 0))
         return derived
 
     def _index(
-        self, document: Document, chunks: Sequence[Chunk], vectors: Sequence[Vector | None]
+        self, document: Document, chunks: Sequence[Chunk], vectors: Sequence[list[Vector | None]]
     ) -> tuple[IndexedChunk, ...]:
+        """``vectors``: of each chunk its own, then those of its windows."""
         path_terms: dict[str, dict[str, tuple[str, ...]]] = {}  # most chunks share a few paths
         indexed = []
-        for chunk, vector in zip(chunks, vectors, strict=True):
+        for chunk, (vector, *rows) in zip(chunks, vectors, strict=True):
             path = heading_path(document.title, chunk.headings)
             if path not in path_terms:
                 path_terms[path] = self._terms(path, "title_words", "title_bigrams")
             terms = self._terms(chunk.text, "words", "bigrams") | path_terms[path]
-            indexed.append(IndexedChunk(chunk=chunk, terms=terms, vector=vector))
+            windows = np.array(rows, np.float32) if rows else None
+            indexed.append(IndexedChunk(chunk=chunk, terms=terms, vector=vector, windows=windows))
         return tuple(indexed)
 
     def _terms(self, text: str, words: str, bigrams: str) -> dict[str, tuple[str, ...]]:

@@ -16,6 +16,7 @@ from server.errors import (
 )
 from server.ingest.chunker import chunker_of
 from server.ingest.derivation import Derived, Deriver, KnownVectors
+from server.ingest.windows import FINGERPRINT as WINDOWS
 from server.live import Live, LiveCollections
 from server.recipes import CHUNKS, Recipe, mismatch
 from server.stores.contract import Collection, Deleted, DocumentState, Store, Write, Written
@@ -41,9 +42,14 @@ def deriver_of(live: Live, own: Recipe) -> Deriver:
         if error:
             raise error
     chunker = chunker_of(live.recipe.chunker, live.embedder)
-    if chunker is None:
+    if chunker is None or live.recipe.windows not in {"", WINDOWS}:
         raise mismatch(live.collection, live.recipe, own, CHUNKS) or AssertionError
-    return Deriver(analyzer=live.analyzer, embedder=live.embedder, chunker=chunker)
+    return Deriver(
+        analyzer=live.analyzer,
+        embedder=live.embedder,
+        chunker=chunker,
+        windowed=bool(live.recipe.windows),
+    )
 
 
 @dataclass(slots=True)

@@ -5,15 +5,16 @@ An archive is a folder, or the same files in one ``.tar`` or ``.tar.gz``, the ma
 ``manifest.json``
     What is here (``Manifest``), with a SHA-256 of every other file and, as ``checksum``, of itself.
 ``notes.json``
-    Key → value of the collection's notes under ``vocabulary``: its dictionary, synonyms and stop words,
-    with all their versions.
+    Key → value of the notes that go where the collection goes: under ``vocabulary`` its dictionary,
+    synonyms and stop words, and ``profile``; with all their versions.
 ``documents-00001.jsonl`` …
     A document a line: the fields of ``Document.as_json`` with ``content_hash``, ``revision`` and
     ``updated_at`` as the store had them. A file ends after 1,000 documents or 16 MiB.
 ``vectors-00001.npz`` …
     Where they were asked for, of the documents file of that number: ``keys``, uint8 (n, 32), SHA-256 of
-    the passages as models read them (``server.documents.passage_text``), and row by row ``vectors``,
-    float32 (n, dimensions). Plain arrays: nothing in an archive is unpickled.
+    the keys of passages (``server.ingest.windows.passages_of``: a chunk's is the passage as models read
+    it), and row by row ``vectors``, float32 (n, dimensions). Plain arrays: nothing in an archive is
+    unpickled.
 
 While an export goes on its manifest says "partial" and names the files that are whole; only one that
 says "whole" can be imported. A document that is changed during an export is in it as it was before or
@@ -37,12 +38,14 @@ from server.lifecycle.lines import damaged, json_object, read_lines
 from server.lifecycle.sources import Source, open_source, read_at_most, reading
 from server.lifecycle.vectors import unpack
 from server.recipes import Recipe
+from server.retrieval import profiles
+from server.stores.notes import Notes
 from server.texts import check_text
 
 FORMAT = 1
 MANIFEST = "manifest.json"
 NOTES = "notes.json"
-NOTES_PREFIX = "vocabulary"
+VOCABULARY = "vocabulary"  # what the keys of its notes begin with
 _MAX_FILE_BYTES = {
     MANIFEST: 64 * 1024 * 1024,
     NOTES: 512 * 1024 * 1024,
@@ -93,12 +96,15 @@ class Manifest:
     @property
     def checksum(self) -> str:
         """SHA-256 of the manifest: it names the archive."""
-        plain = json.dumps(asdict(self), ensure_ascii=False, sort_keys=True)
+        plain = json.dumps(self._stated(), ensure_ascii=False, sort_keys=True)
         return hashlib.sha256(plain.encode()).hexdigest()
 
     def to_bytes(self) -> bytes:
-        stated = asdict(self) | {"checksum": self.checksum}
+        stated = self._stated() | {"checksum": self.checksum}
         return json.dumps(stated, ensure_ascii=False, indent=1).encode()
+
+    def _stated(self) -> dict[str, Any]:
+        return asdict(self) | {"recipe": self.recipe.as_json()}
 
     @classmethod
     def from_bytes(cls, data: bytes) -> "Manifest":
@@ -177,6 +183,22 @@ def is_file_name(name: str) -> bool:
     return _NAME.fullmatch(name) is not None
 
 
+def carried_notes(notes: Notes, collection: str) -> dict[str, Mapping[str, Any]]:
+    """Key → value of the notes that go where the collection goes."""
+    found = notes.under(collection, VOCABULARY)
+    profile = notes.get(collection, profiles.KEY)
+    return {key: note.value for key, note in found.items()} | (
+        {profiles.KEY: profile.value} if profile else {}
+    )
+
+
+def _check_profile(value: Mapping[str, Any]) -> None:
+    try:
+        profiles.check_note(value)
+    except InvalidInput as error:
+        raise damaged(f"{NOTES} holds a profile that is none: {error.message}") from error
+
+
 class Archive:
     """An archive opened for reading. It may come from anybody: nothing in it is believed unchecked, and
     memory stays within one file of it. Methods raise InvalidInput for what is damaged."""
@@ -227,8 +249,14 @@ class Archive:
         with self._source.open(NOTES) as stream:
             notes = json_object(read_at_most(stream, _MAX_FILE_BYTES[NOTES]), NOTES)
         for key, value in notes.items():
-            if not key.startswith(NOTES_PREFIX) or not isinstance(value, dict):
-                raise damaged(f"{NOTES} holds {key[:80]!r}, which is no note of a vocabulary")
+            if not (key.startswith(VOCABULARY) or key == profiles.KEY) or not isinstance(
+                value, dict
+            ):
+                raise damaged(
+                    f"{NOTES} holds {key[:80]!r}, which is no note of a vocabulary or profile"
+                )
+        if profiles.KEY in notes:
+            _check_profile(notes[profiles.KEY])
         return notes
 
     def parts(self) -> Iterator["Part"]:

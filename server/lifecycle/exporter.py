@@ -7,7 +7,7 @@ from pathlib import Path
 from server import __version__
 from server.documents import StoredDocument, Vector
 from server.errors import InvalidInput
-from server.lifecycle.archive import NOTES_PREFIX, Archive, Manifest
+from server.lifecycle.archive import Archive, Manifest, carried_notes
 from server.lifecycle.archive_folder import (
     ArchiveFolder,
     alone_in,
@@ -82,7 +82,7 @@ class Exporter:
     def _to_folder(self, folder: Path) -> Manifest:
         described = self._store.collection(self._collection)
         live = self._store.live(self._collection, fresh=True)
-        notes = self._store.notes.under(self._collection, NOTES_PREFIX)
+        notes = carried_notes(self._store.notes, self._collection)
         manifest = Manifest(
             product=__version__,
             state="partial",
@@ -103,7 +103,7 @@ class Exporter:
                 elif not self._overwrite:
                     _require_same(found, manifest, folder)
                     archive.take_over(found, self._current)
-                archive.begin({key: note.value for key, note in notes.items()})
+                archive.begin(notes)
                 return self._fill(archive)
 
     def _fill(self, archive: ArchiveFolder) -> Manifest:

@@ -8,10 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from server.documents import Document
+from server.documents import Document, Vectors
+from server.ingest.windows import FINGERPRINT as WINDOWS
+from server.ingest.windows import windows as windows_of
 from server.recipes import Recipe
 from server.stores.audit import Audited, AuditedChunk, Drift
 from server.stores.filters import encode_value, labels_of
+from server.stores.windows import are_sound
 
 _LENGTH_TOLERANCE = 1e-3  # of a vector's length, as stores check it when they take it
 _SEPARATOR = "\x1f"  # between key and value of a label term, in every store
@@ -36,6 +39,8 @@ class Kind(StrEnum):
     WRONG_DIMENSIONS = "wrong_dimensions"
     WRONG_LENGTH = "wrong_length"  # of a vector, which is to be 1
     UNEXPECTED_VECTOR = "unexpected_vector"  # the recipe has no embedder
+    MISSING_WINDOWS = "missing_windows"  # vectors of a chunk's sentence windows
+    WRONG_WINDOWS = "wrong_windows"  # damaged, of another shape, or the recipe has none
     WRONG_COPY = "wrong_copy"  # title, source, metadata or labels kept with a chunk
     NOT_LEVEL = "not_level"  # not marked as done in the live generation
     STORE_DRIFT = "store_drift"  # a part of the store does not say what the others say
@@ -93,6 +98,7 @@ def judge(audited: Audited, recipe: Recipe) -> list[Finding]:
             *_wrong_places(audited, document),
             *(each for chunk in audited.chunks for each in _wrong_chunk(chunk, audited, document)),
             *(each for chunk in audited.chunks for each in _wrong_vector(chunk, recipe)),
+            *(each for chunk in audited.chunks for each in _wrong_windows(chunk, recipe)),
         ]
         if not audited.level:
             found.append(_of(audited, Kind.NOT_LEVEL, "It is not marked level."))
@@ -118,6 +124,18 @@ def is_sound(chunk: AuditedChunk, audited: Audited, recipe: Recipe) -> bool:
         and not list(_wrong_chunk(chunk, audited, audited.document, copies=False))
         and not list(_wrong_vector(chunk, recipe))
     )
+
+
+def wrong_windows(text: str, rows: Vectors | None, recipe: Recipe) -> str:
+    """What is wrong with the vectors of the windows of a chunk's text, empty where nothing is."""
+    if recipe.windows not in {"", WINDOWS}:
+        return ""  # of another version of this program, which alone can tell
+    wanted = len(windows_of(text)) if recipe.windows else 0
+    if rows is None:
+        return f"There are none of its {wanted} windows." if wanted else ""
+    if rows.shape != (wanted, recipe.dimensions):
+        return f"The shape is {rows.shape}, not {(wanted, recipe.dimensions)}."
+    return "" if are_sound(rows) else "They are not finite and of length 1."
 
 
 def label_terms(document: Document) -> set[str]:
@@ -275,3 +293,10 @@ def _wrong_vector(chunk: AuditedChunk, recipe: Recipe) -> Iterator[Finding]:
         length = math.sqrt(float(np.dot(vector.astype(np.float64), vector.astype(np.float64))))
         if abs(length - 1.0) > _LENGTH_TOLERANCE:
             yield _at(chunk, Kind.WRONG_LENGTH, f"Its length is {length:g}.")
+
+
+def _wrong_windows(chunk: AuditedChunk, recipe: Recipe) -> Iterator[Finding]:
+    detail = wrong_windows(chunk.chunk.text, chunk.windows, recipe)
+    if detail:
+        kind = Kind.MISSING_WINDOWS if chunk.windows is None else Kind.WRONG_WINDOWS
+        yield _at(chunk, kind, detail)

@@ -6,7 +6,7 @@ step may be cut off and done again: each begins with what the store has now.
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from server.documents import Document, Vector, passage_text
+from server.documents import Document, Vector
 from server.errors import (
     DocumentNotFound,
     GenerationChanged,
@@ -16,7 +16,8 @@ from server.errors import (
 )
 from server.ingest.derivation import BATCH
 from server.ingest.indexer import Indexer, deriver_of
-from server.lifecycle.findings import Finding, Kind, is_sound, judge
+from server.lifecycle.findings import Finding, Kind, is_sound, judge, wrong_windows
+from server.lifecycle.vectors import kept_vectors
 from server.live import Live, LiveCollections
 from server.recipes import Recipe
 from server.stores.audit import Audited
@@ -164,10 +165,13 @@ class Mender:
 
 
 def _sound_vectors(group: Sequence[Audited], recipe: Recipe) -> dict[str, Vector]:
-    """Passage text → vector, of the chunks whose vectors are sound."""
-    return {
-        passage_text(audited.document.title, chunk.chunk.headings, chunk.chunk.text): chunk.vector
-        for audited in group
-        for chunk in audited.chunks
-        if audited.document and chunk.vector is not None and is_sound(chunk, audited, recipe)
-    }
+    """Key (see ``passages_of``) → vector, of the chunks whose vectors are sound."""
+    found: dict[str, Vector] = {}
+    for audited in group:
+        for chunk in audited.chunks:
+            if audited.document and is_sound(chunk, audited, recipe):
+                damaged = wrong_windows(chunk.chunk.text, chunk.windows, recipe)
+                windows = None if damaged else chunk.windows
+                title = audited.document.title
+                found.update(kept_vectors(title, chunk.chunk, chunk.vector, windows))
+    return found

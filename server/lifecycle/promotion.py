@@ -21,8 +21,10 @@ from server.errors import (
     TanyuanError,
 )
 from server.ingest.derivation import Deriver, KnownVectors
+from server.lifecycle.findings import wrong_windows
 from server.lifecycle.lock import Lease
 from server.lifecycle.progress import Progress
+from server.recipes import Recipe
 from server.stores.contract import Store
 from server.stores.fences import MAKER_SECONDS
 from server.stores.generations import Derivation, Generation, Pending, StoredChunk
@@ -245,7 +247,7 @@ def _wrong_chunks(target: Target, document_ids: Sequence[str]) -> dict[str, str]
         with suppress(DocumentNotFound):
             document = store.document(collection, document_id).document
             faults = (
-                _fault(document, position, stored, generation.recipe.dimensions)
+                _fault(document, position, stored, generation.recipe)
                 for position, stored in enumerate(chunks)
             )
             if fault := next(filter(None, faults), ""):
@@ -256,9 +258,9 @@ def _wrong_chunks(target: Target, document_ids: Sequence[str]) -> dict[str, str]
     return wrong
 
 
-def _fault(document: Document, position: int, stored: StoredChunk, dimensions: int) -> str:
+def _fault(document: Document, position: int, stored: StoredChunk, recipe: Recipe) -> str:
     """What is wrong with a chunk, empty where nothing is."""
-    chunk, vector = stored.chunk, stored.vector
+    chunk, vector, dimensions = stored.chunk, stored.vector, recipe.dimensions
     fault = ""
     if chunk.position != position:
         fault = f"stands at position {position}"
@@ -268,6 +270,8 @@ def _fault(document: Document, position: int, stored: StoredChunk, dimensions: i
         fault = "has no vector" if dimensions else "has a vector, though there is no embedder"
     elif vector is not None and (vector.shape != (dimensions,) or not np.isfinite(vector).all()):
         fault = "has a vector that can't be searched"
+    elif wrong_windows(chunk.text, stored.windows, recipe):
+        fault = "has not the vectors of its windows"
     return f"chunk {chunk.id!r} {fault}" if fault else ""
 
 

@@ -21,7 +21,7 @@ from server.errors import (
     TanyuanError,
 )
 from server.ingest.indexer import Indexer
-from server.lifecycle.archive import NOTES_PREFIX, Archive, digest_of
+from server.lifecycle.archive import VOCABULARY, Archive, carried_notes, digest_of
 from server.lifecycle.batches import Batch, copied, imported
 from server.lifecycle.lines import damaged
 from server.recipes import Recipe
@@ -142,12 +142,11 @@ class Transfer:
         source has no more are removed. Raises as ``from_archive`` does.
         """
         report = Report()
-        notes = source.notes.under(collection, NOTES_PREFIX)
         origin = Origin(
             name=f"{source.kind} {collection}",
             description=source.collection(collection).description,
             recipe=source.live(collection, fresh=True).recipe,
-            notes={key: note.value for key, note in notes.items()},
+            notes=carried_notes(source.notes, collection),
         )
         recipe = self._prepare(name, origin, report, update=update)
         source.refresh(collection)
@@ -223,9 +222,9 @@ class Transfer:
             )
 
     def _put_notes(self, name: str, notes: Mapping[str, Mapping[str, Any]]) -> None:
-        there = self._store.notes.under(name, NOTES_PREFIX)
+        there = carried_notes(self._store.notes, name)
         for key, value in notes.items():
-            if key not in there or there[key].value != value:
+            if there.get(key) != value:
                 self._store.notes.put(name, key, value)
 
     def _recipe_for(self, origin: Origin) -> Recipe:
@@ -286,7 +285,7 @@ def _dictionary(origin: Origin) -> UserDictionary:
     version = origin.recipe.dictionary
     if not version:
         return UserDictionary()
-    note = origin.notes.get(f"{NOTES_PREFIX}:dictionary:{version:06}")
+    note = origin.notes.get(f"{VOCABULARY}:dictionary:{version:06}")
     lines = note.get("lines") if note else None
     if not isinstance(lines, list) or not all(isinstance(line, str) for line in lines):
         raise damaged(f"version {version} of its dictionary, which is in force, is not there")

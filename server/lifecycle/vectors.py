@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from server.documents import Document, Vector, passage_text
+from server.documents import Chunk, Document, Vector, Vectors
 from server.errors import GenerationNotFound, InvalidInput
 from server.ingest.derivation import KnownVectors
+from server.ingest.windows import FINGERPRINT as WINDOWS
+from server.ingest.windows import passages_of
 from server.stores.contract import Store
 
 KEY_BYTES = 32
@@ -27,14 +29,25 @@ _NOT_ARRAYS = (
 
 
 def key_of(passage: str) -> bytes:
-    """SHA-256 of a passage as models read it."""
+    """SHA-256 of a passage's key (see ``passages_of``)."""
     return hashlib.sha256(passage.encode()).digest()
+
+
+def kept_vectors(
+    title: str, chunk: Chunk, vector: Vector | None, windows: Vectors | None
+) -> Iterator[tuple[str, Vector]]:
+    """Key → vector, of what a store has of a chunk, made by this program's windows if any."""
+    own, *keys = passages_of(title, chunk, windowed=windows is not None)
+    if vector is not None:
+        yield own, vector
+    if windows is not None and len(windows) == len(keys):
+        yield from zip(keys, windows, strict=True)
 
 
 def stored_vectors(
     store: Store, collection: str, embedder: str, documents: Sequence[Document]
 ) -> dict[str, Vector] | None:
-    """Passage → vector, of documents as they were read from the store.
+    """Key (see ``passages_of``) → vector, of documents as they were read from the store.
 
     A document that is written meanwhile is left out, since its chunks may be of another form of it than
     its title, of which the passages are made. None: the collection's vectors are those of another
@@ -61,9 +74,8 @@ def stored_vectors(
         if state.content_hash != document.content_hash:
             continue
         for each in chunks.get(document.id, ()):
-            if each.vector is not None:
-                chunk = each.chunk
-                found[passage_text(document.title, chunk.headings, chunk.text)] = each.vector
+            windows = each.windows if live.recipe.windows == WINDOWS else None
+            found.update(kept_vectors(document.title, each.chunk, each.vector, windows))
     return found
 
 

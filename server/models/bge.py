@@ -1,6 +1,7 @@
 """BGE embedders (bge-*-v1.5, and BGE-M3's dense vectors) through FlagEmbedding, from local weights."""
 
 import hashlib
+import re
 from collections.abc import Callable, Sequence
 from functools import cached_property, partial
 from pathlib import Path
@@ -19,6 +20,10 @@ from server.texts import clean_text
 # The model cards' instructions; passages get none.
 CHINESE_INSTRUCTION = "为这个句子生成表示以用于检索相关文章："
 ENGLISH_INSTRUCTION = "Represent this sentence for searching relevant passages: "
+# v1 was trained with .01, v1.5 with .02 (FlagEmbedding's issue 193), which is also what its examples of
+# fine-tuning take, those for BGE-M3 among them; BGE-M3's own is not published.
+TEMPERATURE, OLD_TEMPERATURE = 0.02, 0.01
+OLD_NAME = re.compile(r"bge-(?:small|base|large)-(?:zh|en)(?:-noinstruct)?")
 VOCABULARIES = {21_128: CHINESE_INSTRUCTION, 30_522: ENGLISH_INSTRUCTION}  # BERT's, by size
 WINDOW = 256  # texts that are tokenized and sorted together
 COUNT_CHARS = 50_000  # the tokenizer takes some kilobyte a token
@@ -43,6 +48,7 @@ class BgeEmbedder:
             raise EmbedderUnavailable(f"{folder} holds a reranker, not an embedding model.")
         self.instruction = query_instruction(folder, config, self.name)
         self.pooling = pooling(folder)
+        self.temperature = temperature(self.name)
         self._workers = Workers("bge", "queries", "documents")
         self._model: flag.Loaded | None = None
 
@@ -134,6 +140,12 @@ def query_instruction(folder: Path, config: dict[str, Any], name: str) -> str:
     if "bge" in short and "-en" in short:
         return ENGLISH_INSTRUCTION
     return VOCABULARIES.get(int(config.get("vocab_size") or 0), "")
+
+
+def temperature(name: str) -> float:
+    """Of the loss that the model was trained with, by its name: nothing in its folder says it."""
+    short = re.split(r"[/:]", name)[-1].lower()
+    return OLD_TEMPERATURE if OLD_NAME.fullmatch(short) else TEMPERATURE
 
 
 def pooling(folder: Path) -> str:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 Adapter = TypeVar("Adapter")
 Component = Literal["embedder", "reranker", "generator"]
 
+LIGHT = "light"  # the reranker that needs no model: server/retrieval/light.py
+
 # ``auto`` takes the first that is on this machine; the first is what ``scripts/fetch_models`` gets.
 EMBEDDERS = (
     "BAAI/bge-base-zh-v1.5",
@@ -37,12 +39,17 @@ NO_FLAG_EMBEDDING = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice(Generic[Adapter]):
-    """An adapter, or None where the component is left out, with the reason in words for people."""
+    """An adapter, or None where the component is left out, or needs none (LIGHT); with the reason in
+    words for people."""
 
     component: Component
     adapter: Adapter | None
-    name: str  # the adapter's, or "none"
+    name: str  # the adapter's, LIGHT, or "none"
     reason: str
+
+    @property
+    def missing(self) -> bool:
+        return self.adapter is None and self.name != LIGHT
 
 
 def choose_embedder(settings: Settings) -> Choice[Embedder]:
@@ -72,15 +79,21 @@ def choose_embedder(settings: Settings) -> Choice[Embedder]:
 
 
 def choose_reranker(settings: Settings) -> Choice[Reranker]:
-    """A reranker that can't be had is left out, by name: hits then stay in fused order."""
-    kind, model = _parse("reranker", settings.reranker, {"bge": "MODEL"})
+    """A reranker that is named and can't be had is left out, by name; the light ranker then stands in,
+    unless the setting is ``none``."""
+    kind, model = _parse("reranker", settings.reranker, {"bge": "MODEL", LIGHT: ""})
     if kind == "none":
         return _none("reranker", "TANYUAN_RERANKER is none, so hits stay in fused order")
     why = "TANYUAN_RERANKER names it"
+    if kind == LIGHT:
+        return Choice(component="reranker", adapter=None, name=LIGHT, reason=why)
     if kind == "auto":
         model = next((name for name in RERANKERS if weights.find(name, settings.models_folder)), "")
         why = "its weights were found"
     folder, why_not = _bge(model or RERANKERS[0], settings)
+    if folder is None and kind == "auto":
+        why = f"it needs no model; {why_not}"
+        return Choice(component="reranker", adapter=None, name=LIGHT, reason=why)
     if folder is None:
         return _none("reranker", why_not)
     from server.models.bge_reranker import BgeReranker  # noqa: PLC0415 - only the one chosen

@@ -21,11 +21,15 @@ class Embedder(Protocol):
     ``name`` is for people (``e5``, ``bge:BAAI/bge-base-zh-v1.5``). ``fingerprint`` names everything
     that makes the vectors what they are: kind, hash of the weights, query instruction, pooling.
     ``max_tokens``: what the model reads of one text, its special tokens included.
+    ``temperature``: that of the contrastive loss which the model was trained with, so that a cosine
+    divided by it is the log-odds of relevance up to a constant (InfoNCE's optimal critic: van den Oord
+    et al. 2018, arXiv:1807.03748).
     """
 
     name: str
     dimensions: int
     max_tokens: int
+    temperature: float
 
     @property
     def fingerprint(self) -> str:

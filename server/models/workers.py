@@ -1,4 +1,4 @@
-"""Threads of our own for engines that compute with OpenMP (torch, e5's C engine).
+"""Threads of our own for engines that compute with OpenMP (torch).
 
 OpenMP keeps a team of helper threads for each thread that calls it. Many callers therefore slow each
 other down, and in a forked child the calling thread would wait for ever for a team that did not come
@@ -19,8 +19,8 @@ class Workers:
         """To be made before the engine is loaded, which is when OpenMP reads how it shall wait.
 
         By default idle helpers spin, and where other processes want the cores too (Elasticsearch,
-        Ollama) they take them from the ones that work: on 2 busy cores e5 took 180 to 1,500 ms a query
-        and BERT 400 to 650; with helpers that sleep it was 42, and 20 to 26.
+        Ollama) they take them from the ones that work: on 2 busy cores BERT took 400 to 650 ms a query,
+        and 20 to 26 with helpers that sleep.
         """
         os.environ.setdefault("OMP_WAIT_POLICY", "passive")
         self._owner = owner

@@ -1,7 +1,12 @@
 """Fusion of ranked lists: pure and deterministic, ties broken by chunk id.
 
+Log-odds: each list's scores are turned into log-odds of relevance and summed, so that the weight of a list
+follows the query. A cosine over the temperature that its model was trained with is one up to a constant
+(InfoNCE; van den Oord, Li and Vinyals, arXiv:1807.03748); BM25 is one by derivation (Robertson and
+Zaragoza, Foundations and Trends in IR 3, 2009), as a share of all that the query's words could give.
 Weighted reciprocal rank fusion after Cormack, Clarke and Büttcher (SIGIR 2009); the convex combination
-of min-max-normalised scores after Bruch, Gai and Ingber (ACM TOIS 42, 2023).
+of min-max-normalised scores after Bruch, Gai and Ingber (ACM TOIS 42, 2023). DECISIONS.md says why the
+first is the default.
 """
 
 import math
@@ -13,7 +18,7 @@ from server.errors import InvalidInput
 from server.hits import Ranker
 from server.stores.contract import MAX_DEPTH
 
-Method = Literal["rrf", "convex"]
+Method = Literal["log_odds", "rrf", "convex"]
 Ranked = Sequence[tuple[str, float]]
 
 
@@ -25,7 +30,7 @@ class Fusion:
     (rank_window_size). ``rank_constant`` is RRF's k. Raises InvalidInput.
     """
 
-    method: Method = "convex"
+    method: Method = "log_odds"
     bm25: float = 1.0
     vector: float = 1.0
     rank_constant: int = 60
@@ -45,21 +50,67 @@ class Fusion:
             )
 
 
-def fuse(lists: Mapping[Ranker, Ranked], fusion: Fusion) -> list[tuple[str, float]]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Worth:
+    """What one point of a list's score is worth for this query, in log-odds of relevance."""
+
+    bm25: float = 1.0
+    vector: float = 1.0
+
+
+def fuse(
+    lists: Mapping[Ranker, Ranked], fusion: Fusion, worth: Worth | None = None
+) -> list[tuple[str, float]]:
     """Merge lists of (chunk id, score), each by falling score, into one by falling fused score.
 
-    ``lists`` may hold "bm25" and "vector". A chunk that a list lacks gets nothing from it. Fused
-    scores lie in [0, 1] for the convex combination. Inputs are not changed.
+    ``lists`` may hold "bm25" and "vector". ``worth`` is for log-odds alone. A chunk that a list lacks
+    gets nothing from it; by log-odds, the least that the list could still have given it. Fused scores
+    lie in [0, 1] for the convex combination. Inputs are not changed.
     """
-    score = _reciprocal_ranks if fusion.method == "rrf" else _normalised
     weights: dict[Ranker, float] = {"bm25": fusion.bm25, "vector": fusion.vector}
-    whole = sum(weights[name] for name in lists) if fusion.method == "convex" else 1.0
     fused: dict[str, float] = {}
-    for name, ranked in lists.items():
-        share = weights[name] / whole if whole else 0.0
-        for chunk_id, value in score(ranked[: fusion.window], fusion.rank_constant):
-            fused[chunk_id] = fused.get(chunk_id, 0.0) + share * value
+    if fusion.method == "log_odds":
+        fused = log_odds(lists, fusion, worth or Worth())
+    else:
+        score = _reciprocal_ranks if fusion.method == "rrf" else _normalised
+        whole = sum(weights[name] for name in lists) if fusion.method == "convex" else 1.0
+        for name, ranked in lists.items():
+            share = weights[name] / whole if whole else 0.0
+            for chunk_id, value in score(ranked[: fusion.window], fusion.rank_constant):
+                fused[chunk_id] = fused.get(chunk_id, 0.0) + share * value
     return sorted(fused.items(), key=lambda item: (-item[1], item[0]))
+
+
+def log_odds(lists: Mapping[Ranker, Ranked], fusion: Fusion, worth: Worth) -> dict[str, float]:
+    """Chunk id → the sum of what each list says of it."""
+    parts = contributions(lists, fusion, worth)
+    return {
+        chunk_id: sum(own.get(chunk_id, floor) for own, floor in parts.values())
+        for own, _ in parts.values()
+        for chunk_id in own
+    }
+
+
+def contributions(
+    lists: Mapping[Ranker, Ranked], fusion: Fusion, worth: Worth
+) -> dict[Ranker, tuple[dict[str, float], float]]:
+    """By list: chunk id → its log-odds, and those of a chunk that the list lacks.
+
+    A list that was cut could have given as much as it gave its last; one of all matches gives others
+    nothing. The kNN list leaves out none but for its length.
+    """
+    points: dict[Ranker, float] = {
+        "bm25": fusion.bm25 * worth.bm25,
+        "vector": fusion.vector * worth.vector,
+    }
+    parts: dict[Ranker, tuple[dict[str, float], float]] = {}
+    for name in lists.keys() & points.keys():
+        entering = lists[name][: fusion.window]
+        cut = name == "vector" or len(entering) == fusion.window
+        floor = min((score for _, score in entering), default=0.0) if cut else 0.0
+        each = points[name]
+        parts[name] = ({chunk_id: each * score for chunk_id, score in entering}, each * floor)
+    return parts
 
 
 def _reciprocal_ranks(ranked: Ranked, rank_constant: int) -> list[tuple[str, float]]:

@@ -1,16 +1,16 @@
 """A search as asked for, and what of it goes to the BM25 retriever."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from types import MappingProxyType
+from dataclasses import dataclass
 
-from server.analysis.contract import Analysis, Analyzer
+from server.analysis.contract import Analysis, Analyzer, is_character
 from server.analysis.stopwords import NO_STOP_WORDS, StopWords
 from server.analysis.synonyms import Synonyms
 from server.documents import check_collection
 from server.errors import InvalidInput, PageTooDeep
 from server.hits import Mode
 from server.retrieval.fusion import Fusion
+from server.retrieval.profile import WEIGHTED, Profile
 from server.stores.contract import MAX_DEPTH, TextClause
 from server.stores.filters import Filter
 from server.texts import check_text
@@ -25,10 +25,13 @@ SYNONYM_WEIGHT = 0.5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchQuery:
-    """A search as asked for. ``offset`` is the API's ``from``. ``fusion`` None: the profile's.
+    """A search as asked for. ``offset`` is the API's ``from``. ``fusion`` None: the profile's;
+    ``profile`` None: the one in force.
 
     ``group``: one hit a document, its best. ``highlight`` False leaves the spans out, which takes
-    most of the time of a long list. Raises InvalidInput or PageTooDeep.
+    most of the time of a long list. ``explain``: each hit says what placed it.
+
+    Raises InvalidInput or PageTooDeep.
     """
 
     query: str
@@ -38,9 +41,11 @@ class SearchQuery:
     offset: int = 0
     filter: Filter | None = None
     fusion: Fusion | None = None
+    profile: Profile | None = None
     rerank: bool = True
     group: bool = False
     highlight: bool = True
+    explain: bool = False
 
     def __post_init__(self) -> None:
         check_text(self.query, field="query", max_chars=MAX_QUERY_CHARS)
@@ -59,21 +64,9 @@ class SearchQuery:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Profile:
-    """The defaults of a search: weight of each text field (TEXT_FIELDS) and the fusion."""
-
-    field_weights: Mapping[str, float] = field(
-        default_factory=lambda: MappingProxyType(
-            {"words": 1.0, "bigrams": 1.0, "title_words": 0.2, "title_bigrams": 0.2}
-        )
-    )
-    fusion: Fusion = field(default_factory=Fusion)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Addition:
-    """A phrase that synonyms add to a query; ``shares``: by "words" and "bigrams", the weight of each
-    of its terms beside that of a term of the query."""
+    """A phrase that synonyms add to a query; ``shares``: by kind of terms, the weight of each of its
+    terms beside that of a term of the query."""
 
     phrase: str
     analysis: Analysis
@@ -102,18 +95,17 @@ def text_clauses(
     added: Sequence[Addition] = (),
     stop_words: StopWords = NO_STOP_WORDS,
 ) -> tuple[TextClause, ...]:
-    """One clause a text field that has a weight and terms, and more for what synonyms added; none for
+    """One clause a kind of terms that has a weight and terms, and more for what synonyms added; none for
     a query without any term. A term that the query itself has is not added again."""
     terms = _terms(stop_words.without(analysis))
-    extra = {name: _added_terms(name, terms[name], added) for name in terms}
+    extra = {kind: _added_terms(kind, terms[kind], added) for kind in terms}
     return tuple(
-        TextClause(field=name, terms=found, weight=weight * share)
+        TextClause(field=text_field, terms=found, weight=weight * share)
         for name, weight in profile.field_weights.items()
         if weight > 0
-        for share, found in (
-            (1.0, terms[name.removeprefix("title_")]),
-            *extra[name.removeprefix("title_")],
-        )
+        for text_field, kinds in (WEIGHTED[name],)
+        for kind in kinds
+        for share, found in ((1.0, terms[kind]), *extra[kind])
         if found
     )
 
@@ -130,9 +122,12 @@ def with_additions(analysis: Analysis, added: Sequence[Addition]) -> Analysis:
 
 
 def _terms(analysis: Analysis) -> dict[str, tuple[str, ...]]:
+    """Terms by kind, as WEIGHTED names them."""
+    bigrams = [token.term for token in analysis.bigrams]
     return {
         "words": tuple(token.term for token in analysis.words),
-        "bigrams": tuple(token.term for token in analysis.bigrams),
+        "bigrams": tuple(term for term in bigrams if not is_character(term)),
+        "characters": tuple(term for term in bigrams if is_character(term)),
     }
 
 
@@ -143,6 +138,8 @@ def _added_terms(
     shares: dict[str, float] = {}
     for addition in added:
         share = addition.shares[name]
+        if not share:  # the phrase that stands in the query has no such terms
+            continue
         for term in _terms(addition.analysis)[name]:
             shares[term] = max(share, shares.get(term, 0.0))
     for term in own:

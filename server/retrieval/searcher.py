@@ -1,65 +1,54 @@
 """The retrieval pipeline: query → two retrievers side by side → fusion → reranker → hits."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
 
 from server.analysis.contract import Analysis, Analyzer
-from server.documents import (
-    PUBLIC,
-    Passage,
-    Vector,
-    document_id_of,
-    passage_text,
-)
-from server.errors import EmbedderUnavailable, GenerationChanged, TanyuanError
-from server.hits import Degraded, Hit, Ranker, Retrieval, Stage
+from server.documents import PUBLIC, Passage, document_id_of, passage_text
+from server.errors import GenerationChanged
+from server.hits import Degraded, Hit, Ranker, Retrieval
 from server.live import Live, LiveCollections
 from server.models.contract import Reranker
-from server.retrieval.fusion import Fusion, Ranked, fuse
+from server.retrieval.clock import RequestClock
+from server.retrieval.fusion import Fusion, Ranked, Worth, contributions, fuse
 from server.retrieval.highlight import highlight
-from server.retrieval.query import (
-    Profile,
-    SearchQuery,
-    additions,
-    text_clauses,
-    with_additions,
-)
+from server.retrieval.light import Candidate, Evidence, LightRanker
+from server.retrieval.profile import Profile
+from server.retrieval.profiles import QueryProfiles
+from server.retrieval.query import SearchQuery, additions, text_clauses, with_additions
 from server.retrieval.query_words import QueryVocabulary
 from server.retrieval.ranking import Ranking
 from server.retrieval.rerank import rerank
-from server.stores import contract
-from server.stores.contract import Legs, LegsRequest, Store, TextClause
+from server.retrieval.retrievers import Weighed, named, retrieve, weigh
+from server.stores.contract import Legs, Store
 from server.stores.filters import All, Filter, Terms
 from server.vocabulary import Vocabulary
-
-Leg = Literal["bm25", "vector"]
 
 _ATTEMPTS = 4  # of a search that promotions keep overtaking
 
 
-@dataclass(frozen=True, slots=True)
-class _Clock:
-    """Collects stages and degradations of one request."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trace:
+    """A search with the whole list that each ranker made of its chunks, in the order of the pipeline.
 
-    now: Callable[[], float]
-    stages: list[Stage] = field(default_factory=list)
-    degraded: list[Degraded] = field(default_factory=list)
+    That of "rerank" ends where the reranker did; the others follow as they were. ``worth``: of the two
+    retrievers' scores, None where they were not fused by it. ``evidence``: what the light ranker found,
+    by chunk id.
+    """
 
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        start = self.now()
-        yield
-        self.stages.append(Stage(name, round((self.now() - start) * 1000, 3)))
+    retrieval: Retrieval
+    lists: Mapping[Ranker, Ranked]
+    worth: Worth | None = None
+    evidence: Mapping[str, Evidence] = field(default_factory=dict)
 
 
 class Searcher:
     """Answers searches over one store; thread-safe.
 
     ``rerank_seconds`` is the reranker's share of ``seconds``, the deadline of a request. ``reranker``
-    None: there is none, and ``missing`` says why, by stage.
+    None: there is none, and ``missing`` says why, by stage; ``light``: then the light ranker stands in
+    its place. ``profile``: that of collections which have none of their own.
     """
 
     def __init__(
@@ -68,6 +57,7 @@ class Searcher:
         store: Store,
         live: LiveCollections,
         reranker: Reranker | None,
+        light: bool = False,
         profile: Profile | None = None,
         missing: Mapping[str, str] | None = None,
         seconds: float = 5.0,
@@ -79,7 +69,9 @@ class Searcher:
         self._live = live
         self._vocabulary = QueryVocabulary(Vocabulary(store.notes), seconds=store.follow_seconds)
         self._reranker = reranker
-        self._profile = profile or Profile()
+        self._light = light
+        self._light_alone = light and "reranker" not in (missing or {})
+        self._profiles = QueryProfiles(store.notes, default=profile, seconds=store.follow_seconds)
         self._missing = missing or {}
         self._seconds = seconds
         self._rerank_seconds = rerank_seconds
@@ -93,6 +85,10 @@ class Searcher:
         A search that a promotion overtakes is made again, so that no two recipes are ever mixed.
         Raises CollectionNotFound, and what the only retriever asked for raises.
         """
+        return self.trace(query, groups=groups).retrieval
+
+    def trace(self, query: SearchQuery, *, groups: frozenset[str] | None) -> Trace:
+        """Search, and keep the lists that led to the hits. Raises as ``search`` does."""
         began = self._clock()
         for _ in range(_ATTEMPTS - 1):
             live = self._live.open(query.collection)
@@ -104,34 +100,59 @@ class Searcher:
 
     def _search(
         self, query: SearchQuery, live: Live, groups: frozenset[str] | None, began: float
-    ) -> Retrieval:
-        clock = _Clock(self._clock)
-        fusion = query.fusion or self._profile.fusion
+    ) -> Trace:
+        clock = RequestClock(self._clock, began, self._seconds)
+        profile = self._profile(query, clock)
+        fusion = query.fusion or profile.fusion
         fusion = replace(fusion, window=max(fusion.window, query.offset + query.size))
         with clock.stage("analyze"):
             analysis = live.analyzer.analyze(query.query)
             words = self._vocabulary.of(query.collection)
             added = additions(query.query, live.analyzer, words.synonyms)
-            clauses = text_clauses(
-                analysis, self._profile, added=added, stop_words=words.stop_words
-            )
+            clauses = text_clauses(analysis, profile, added=added, stop_words=words.stop_words)
             shown = with_additions(analysis, added)
-        condition = visible(query.filter, groups)
-        legs = self._retrieve(query, live, clauses, fusion, condition, clock, began)
-        lists: dict[Ranker, Ranked] = {name: leg.hits for name, leg in _named(legs)}
+        retrieved = retrieve(
+            self._store,
+            query,
+            live,
+            clauses,
+            depth=fusion.window,
+            filter_=visible(query.filter, groups),
+            clock=clock,
+        )
+        legs = retrieved.legs
+        lists: dict[Ranker, Ranked] = {name: leg.hits for name, leg in named(legs)}
+        weighed: Weighed | None = None
         if len(lists) == 1:
             (ranked,) = lists.values()
         else:
+            weighed = weigh(self._store, query, live, legs, analysis, clock=clock)
+            if weighed is None and fusion.method == "log_odds":
+                fusion = replace(fusion, method="convex")
             with clock.stage("fuse"):
-                ranked = lists["fused"] = fuse(lists, fusion)
+                ranked = lists["fused"] = fuse(lists, fusion, weighed.worth if weighed else None)
         order = [chunk_id for chunk_id, _ in ranked]
         passages: dict[str, Passage] = {}
-        if query.rerank:
-            lists["rerank"] = self._rerank(query, legs, order, passages, clock, began)
-            reranked = {chunk_id for chunk_id, _ in lists["rerank"]}
-            order = [chunk_id for chunk_id, _ in lists["rerank"]] + [
-                chunk_id for chunk_id in order if chunk_id not in reranked
-            ]
+        said: Mapping[str, Evidence] = {}
+        if query.rerank and self._reranker is None and not self._light_alone:
+            reason = self._missing.get("reranker", "No reranker is configured.")
+            clock.degraded.append(Degraded("rerank", reason))
+        if query.rerank and self._reranker is not None:
+            lists["rerank"] = self._rerank(query, self._reranker, legs, order, passages, clock)
+        elif query.rerank and self._light and weighed and retrieved.vector is not None:
+            ranker = LightRanker(
+                weights=profile.light,
+                terms=weighed.terms,
+                worth=weighed.worth,
+                vector=retrieved.vector,
+                analyzer=live.analyzer,
+            )
+            said = self._rank(query, ranker, legs, lists, fusion, order, passages, clock)
+            lists["rerank"] = _by_score({each: sum(kinds.values()) for each, kinds in said.items()})
+        reranked = {chunk_id for chunk_id, _ in lists.get("rerank", ())}
+        order = [chunk_id for chunk_id, _ in lists.get("rerank", ())] + [
+            chunk_id for chunk_id in order if chunk_id not in reranked
+        ]
         more = dict.fromkeys(order, 0)
         if query.group:
             order, more = _group(order)
@@ -148,11 +169,12 @@ class Searcher:
                     live.analyzer,
                     ranking,
                     more[chunk_id],
+                    said.get(chunk_id) if query.explain else None,
                 )
                 for chunk_id in page
                 if chunk_id in passages  # deleted since the retrievers saw it
             )
-        return Retrieval(
+        retrieval = Retrieval(
             query=query.query,
             mode=query.mode,
             total=max(legs.bm25.total if legs.bm25 else 0, len(ranked)),
@@ -160,89 +182,93 @@ class Searcher:
             stages=tuple(clock.stages),
             degraded=tuple(clock.degraded),
         )
+        return Trace(
+            retrieval=retrieval,
+            lists=lists,
+            worth=weighed.worth if weighed else None,
+            evidence=said,
+        )
 
-    def _retrieve(
-        self,
-        query: SearchQuery,
-        live: Live,
-        clauses: tuple[TextClause, ...],
-        fusion: Fusion,
-        filter_: Filter | None,
-        clock: _Clock,
-        began: float,
-    ) -> Legs:
-        """Both lists, or the one that can be had; raises when none can."""
-        asked: tuple[Leg, ...] = ("bm25", "vector") if query.mode == "hybrid" else (query.mode,)
-        broken = {"bm25": live.words, "vector": live.vectors}
-        failures: dict[str, TanyuanError] = {
-            leg: error for leg in asked if (error := broken[leg]) is not None
-        }
-        vector: Vector | None = None
-        if "vector" in asked and "vector" not in failures:
-            with clock.stage("embed"):
-                try:
-                    vector = _embed(query, live)
-                except TanyuanError as error:
-                    failures["vector"] = error
-        legs = Legs()
-        if set(asked) - failures.keys():
-            with clock.stage("retrieve"):
-                request = LegsRequest(
-                    text=clauses if "bm25" in asked and "bm25" not in failures else None,
-                    vector=vector,
-                    filter=filter_,
-                    k=fusion.window,
-                    seconds=max(0.0, self._seconds - (self._clock() - began)),
-                    generation=live.generation.id,
-                )
-                legs = self._store.search(query.collection, request)
-            clock.stages.extend(Stage(name, leg.took_ms) for name, leg in _named(legs))
-        failures.update(legs.errors)
-        if len(failures) == len(asked):
-            raise failures[asked[0]]
-        clock.degraded.extend(Degraded(leg, error.message) for leg, error in failures.items())
-        return legs
+    def _profile(self, query: SearchQuery, clock: RequestClock) -> Profile:
+        if query.profile is not None:
+            return query.profile
+        in_force = self._profiles.of(query.collection)
+        if in_force.problem:
+            clock.degraded.append(Degraded("profile", in_force.problem))
+        return in_force.profile
 
     def _passages(
-        self, query: SearchQuery, legs: Legs, chunk_ids: Sequence[str]
+        self, query: SearchQuery, legs: Legs, chunk_ids: Sequence[str], *, windows: bool = False
     ) -> Mapping[str, Passage]:
         """Passages of the generation that was searched; ids of another may mean other chunks."""
         if not chunk_ids:
             return {}
-        return self._store.passages(query.collection, chunk_ids, generation=legs.generation)
+        return self._store.passages(
+            query.collection, chunk_ids, generation=legs.generation, windows=windows
+        )
+
+    def _rank(
+        self,
+        query: SearchQuery,
+        ranker: LightRanker,
+        legs: Legs,
+        lists: Mapping[Ranker, Ranked],
+        fusion: Fusion,
+        order: Sequence[str],
+        passages: dict[str, Passage],
+        clock: RequestClock,
+    ) -> Mapping[str, Evidence]:
+        """What speaks for the first ``rerank_top_n``; fills ``passages`` with them."""
+        top = order[: self._rerank_top_n]
+        with clock.stage("rerank_passages"):
+            passages.update(self._passages(query, legs, top, windows=True))
+        with clock.stage("rerank"):
+            parts = contributions(lists, fusion, ranker.worth)
+            return ranker.rank(
+                [
+                    Candidate(
+                        passage=passages[chunk_id],
+                        fused={
+                            name: own.get(chunk_id, floor) for name, (own, floor) in parts.items()
+                        },
+                    )
+                    for chunk_id in top
+                    if chunk_id in passages
+                ]
+            )
 
     def _rerank(
         self,
         query: SearchQuery,
+        reranker: Reranker,
         legs: Legs,
-        order: list[str],
+        order: Sequence[str],
         passages: dict[str, Passage],
-        clock: _Clock,
-        began: float,
+        clock: RequestClock,
     ) -> Ranked:
         """The first ``rerank_top_n`` as the reranker orders them; fills ``passages`` with them."""
-        if self._reranker is None:
-            reason = self._missing.get("reranker", "No reranker is configured.")
-            clock.degraded.append(Degraded("rerank", reason))
-            return ()
         top = order[: self._rerank_top_n]
         with clock.stage("rerank_passages"):
             passages.update(self._passages(query, legs, top))
         with clock.stage("rerank"):
-            left = self._seconds - (self._clock() - began)
             result = rerank(
                 query.query,
                 [(chunk_id, _read(passages[chunk_id])) for chunk_id in top if chunk_id in passages],
-                self._reranker,
-                seconds=max(0.0, min(self._rerank_seconds, left)),
+                reranker,
+                seconds=min(self._rerank_seconds, clock.left),
                 clock=self._clock,
             )
         clock.degraded.extend(result.degraded)
-        return sorted(result.scores.items(), key=lambda item: (-item[1], item[0]))
+        return _by_score(result.scores)
 
     @staticmethod
     def _hit(
-        passage: Passage, query: Analysis | None, analyzer: Analyzer, ranking: Ranking, more: int
+        passage: Passage,
+        query: Analysis | None,
+        analyzer: Analyzer,
+        ranking: Ranking,
+        more: int,
+        said: Evidence | None,
     ) -> Hit:
         chunk = passage.chunk
         scores = ranking.scores(chunk.id)
@@ -262,6 +288,7 @@ class Searcher:
             highlights=highlight(chunk.text, query, analyzer) if query else (),
             title_highlights=highlight(passage.title, query, analyzer) if query else (),
             more=more,
+            evidence=said,
         )
 
 
@@ -273,21 +300,9 @@ def visible(filter_: Filter | None, groups: frozenset[str] | None) -> Filter | N
     return All((allowed, filter_)) if filter_ else allowed
 
 
-def _embed(query: SearchQuery, live: Live) -> Vector:
-    if live.embedder is None:
-        raise EmbedderUnavailable(
-            f"Collection {query.collection!r} was indexed without an embedder, so words alone decide; "
-            f"to search by meaning: scripts/rebuild --collection {query.collection}"
-        )
-    return live.embedder.embed_query(query.query)
-
-
-def _named(legs: Legs) -> list[tuple[Leg, contract.Leg]]:
-    named: tuple[tuple[Leg, contract.Leg | None], ...] = (
-        ("bm25", legs.bm25),
-        ("vector", legs.vector),
-    )
-    return [(name, leg) for name, leg in named if leg is not None]
+def _by_score(scores: Mapping[str, float]) -> Ranked:
+    """By falling score, ties by chunk id."""
+    return sorted(scores.items(), key=lambda item: (-item[1], item[0]))
 
 
 def _read(passage: Passage) -> str:

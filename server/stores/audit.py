@@ -7,7 +7,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from server.documents import Chunk, Document
+from server.documents import Chunk, Document, Vectors
 
 DriftKind = Literal["missing", "surplus", "damaged"]
 
@@ -17,14 +17,16 @@ class AuditedChunk:
     """A chunk as it lies in the generation, whatever is wrong with it.
 
     ``key``: what ``remove`` takes. ``revision``: of the document that it was made of. ``vector``: any
-    shape, NaN too; None where there is none. ``title``, ``source``, ``metadata`` and ``labels`` (label
-    terms, sorted) are the copies kept with the chunk, or None in a store that keeps none.
+    shape, NaN too; None where there is none; ``windows`` likewise. ``title``, ``source``, ``metadata``
+    and ``labels`` (label terms, sorted) are the copies kept with the chunk, or None in a store that
+    keeps none.
     """
 
     key: str
     chunk: Chunk
     revision: int
     vector: NDArray[np.float32] | None
+    windows: Vectors | None = None
     title: str | None = None
     source: str | None = None
     metadata: Mapping[str, Any] | None = None

@@ -1,14 +1,16 @@
 """What every store refuses before it writes or searches, so that all refuse alike."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from server.documents import TEXT_FIELDS, IndexedChunk, Vector
+from server.documents import TEXT_FIELDS, IndexedChunk, Vector, Vectors
 from server.errors import InvalidInput, PageTooDeep
-from server.stores.contract import MAX_DEPTH, LegsRequest, Write
+from server.recipes import Recipe
+from server.stores.contract import MAX_DEPTH, MAX_TERMS, LegsRequest, Write
 from server.stores.filters import All, Any, Exists, Filter, Not, Range, Terms
+from server.stores.windows import are_sound
 
 _LENGTH_TOLERANCE = 1e-3  # of a float32 vector that was divided by its own length
 
@@ -29,7 +31,8 @@ def check_vector(vector: Vector, dimensions: int, *, field: str) -> None:
         )
 
 
-def _check_chunk(indexed: IndexedChunk, dimensions: int) -> None:
+def _check_chunk(indexed: IndexedChunk, recipe: Recipe) -> None:
+    dimensions = recipe.dimensions
     unknown = sorted(indexed.terms.keys() - set(TEXT_FIELDS))
     if unknown:
         raise InvalidInput(
@@ -50,10 +53,26 @@ def _check_chunk(indexed: IndexedChunk, dimensions: int) -> None:
         )
     if indexed.vector is not None:
         check_vector(indexed.vector, dimensions, field="vector")
+    if indexed.windows is not None:
+        _check_windows(indexed.chunk.id, indexed.windows, recipe)
 
 
-def check_writes(writes: Sequence[Write], dimensions: int) -> None:
-    """Raise InvalidInput for chunks that a collection with ``dimensions`` can't take."""
+def _check_windows(chunk_id: str, windows: Vectors, recipe: Recipe) -> None:
+    if not recipe.windows:
+        raise InvalidInput(
+            f"Chunk {chunk_id} has vectors of windows, but the collection's recipe has none.",
+            field="windows",
+        )
+    if windows.shape[1:] != (recipe.dimensions,) or not are_sound(windows):
+        raise InvalidInput(
+            f"Chunk {chunk_id} has vectors of windows of the shape {windows.shape}; they must be "
+            f"two or more of {recipe.dimensions} dimensions, finite and of length 1.",
+            field="windows",
+        )
+
+
+def check_writes(writes: Sequence[Write], recipe: Recipe) -> None:
+    """Raise InvalidInput for chunks that a generation of ``recipe`` can't take."""
     for write in writes:
         for expected, indexed in enumerate(write.chunks):
             chunk = indexed.chunk
@@ -64,7 +83,7 @@ def check_writes(writes: Sequence[Write], dimensions: int) -> None:
                     "from 0.",
                     field="chunks",
                 )
-            _check_chunk(indexed, dimensions)
+            _check_chunk(indexed, recipe)
 
 
 def check_request(request: LegsRequest, dimensions: int) -> None:
@@ -81,11 +100,7 @@ def check_request(request: LegsRequest, dimensions: int) -> None:
             field="k",
         )
     for clause in request.text or ():
-        if clause.field not in TEXT_FIELDS:
-            raise InvalidInput(
-                f"Unknown text field {clause.field!r}; known are {', '.join(TEXT_FIELDS)}.",
-                field="field",
-            )
+        _check_text_field(clause.field)
         if not (math.isfinite(clause.weight) and clause.weight >= 0):
             raise InvalidInput("A clause's weight must be a number from 0.", field="weight")
         for term in clause.terms:
@@ -95,6 +110,35 @@ def check_request(request: LegsRequest, dimensions: int) -> None:
             _check_unicode(text, field="filters")
     if request.vector is not None and dimensions:
         check_vector(request.vector, dimensions, field="vector")
+
+
+def check_holding(phrases: Sequence[Sequence[str]], condition: Filter | None) -> None:
+    """Raise InvalidInput for phrases or a filter that can't be looked up."""
+    for term in (term for phrase in phrases for term in phrase):
+        _check_unicode(term, field="query")
+    for text in () if condition is None else _strings(condition):
+        _check_unicode(text, field="filters")
+
+
+def check_terms(terms: Mapping[str, Sequence[str]]) -> None:
+    """Raise InvalidInput for terms whose frequencies can't be asked for."""
+    for field, found in terms.items():
+        _check_text_field(field)
+        for term in found:
+            _check_unicode(term, field="terms")
+    if sum(map(len, terms.values())) > MAX_TERMS:
+        raise InvalidInput(
+            f"The frequencies of more than {MAX_TERMS:,} terms can't be asked for at once; ask for "
+            "fewer.",
+            field="terms",
+        )
+
+
+def _check_text_field(name: str) -> None:
+    if name not in TEXT_FIELDS:
+        raise InvalidInput(
+            f"Unknown text field {name!r}; known are {', '.join(TEXT_FIELDS)}.", field="field"
+        )
 
 
 def _check_unicode(text: str, *, field: str) -> None:

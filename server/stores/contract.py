@@ -4,11 +4,12 @@ A store keeps each collection's documents, whole, as the truth, and one live gen
 a recipe derived from them. An acknowledged write survives ``kill -9``.
 """
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
-from server.documents import Document, IndexedChunk, Passage, StoredDocument, Vector
+from server.documents import Chunk, Document, IndexedChunk, Passage, StoredDocument, Vector
 from server.errors import TanyuanError
 from server.recipes import Recipe
 from server.stores.audit import Audits
@@ -17,6 +18,7 @@ from server.stores.generations import Generation, Generations
 from server.stores.notes import Notes
 
 MAX_DEPTH = 10_000  # the deepest hit that can be reached (Elasticsearch's index.max_result_window)
+MAX_TERMS = 20_000  # whose frequencies are asked for at once; a query of 2,000 characters has fewer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,6 +133,34 @@ class Legs:
     errors: Mapping[str, TanyuanError] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OwnedChunk:
+    """A chunk as search sees it, with its document's title and the groups that may see it."""
+
+    chunk: Chunk
+    title: str
+    acl: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Frequencies:
+    """In how many chunks terms stand. ``of``: text field → term → how many, 0 for none; ``chunks``: of
+    how many.
+
+    Like BM25's own statistics they may be a little behind the writes, and count chunks that were
+    deleted and not yet merged away. Of an index in several shards they are those of one shard, always
+    the same: it is their proportion that counts.
+    """
+
+    chunks: int
+    of: Mapping[str, Mapping[str, int]]
+
+    def idf(self, field: str, term: str) -> float:
+        """What a term that was asked for tells, as Lucene's BM25 has it: ln(1 + (N - n + .5)/(n + .5))."""
+        found = self.of[field][term]
+        return math.log1p((self.chunks - found + 0.5) / (found + 0.5))
+
+
 class Store(Protocol):
     """Thread-safe. Every method may raise StoreUnavailable or StoreTimeout.
 
@@ -192,8 +222,8 @@ class Store(Protocol):
         ``key``: that of the generation that the chunks were made for, or None for whichever is live.
         Where another is live by now, or a fence stands, the result is GenerationChanged: the document
         has to be derived again by the live recipe and written with what that error says.
-        Raises CollectionNotFound; InvalidInput for a vector of a wrong shape, for one that is not
-        finite, or for unknown text fields.
+        Raises CollectionNotFound; InvalidInput for vectors of a wrong shape or that are not finite, for
+        windows where the recipe has none, or for unknown text fields.
         """
 
     def delete(
@@ -220,10 +250,52 @@ class Store(Protocol):
         """Both lists, in one round trip where the store is remote. Raises CollectionNotFound."""
 
     def passages(
-        self, collection: str, chunk_ids: Sequence[str], *, generation: str | None = None
+        self,
+        collection: str,
+        chunk_ids: Sequence[str],
+        *,
+        generation: str | None = None,
+        windows: bool = False,
     ) -> dict[str, Passage]:
         """Passages by chunk id, of those that are there; of ``generation``, as a search told it, or
-        of the live one. Raises GenerationChanged when that generation is gone."""
+        of the live one; with the vectors of their windows if ``windows``. Raises GenerationChanged
+        when that generation is gone."""
+
+    def owned_chunks(self, collection: str) -> Iterator[OwnedChunk]:
+        """Every chunk of the live generation, a document's together, with bounded memory; sees every
+        acknowledged write made before the call.
+
+        Documents that others change meanwhile may come as they were or as they are.
+        Raises CollectionNotFound.
+        """
+
+    def holding(
+        self,
+        collection: str,
+        phrases: Sequence[Sequence[str]],
+        *,
+        filter: Filter | None = None,  # noqa: A002 - as LegsRequest has it
+    ) -> list[int]:
+        """For each phrase, how many chunks that the filter lets pass hold every one of its terms, each
+        in their bigrams or their title_bigrams; 0 for a phrase without terms. Counts above 100 may be
+        told as 100. In one round trip where the store is remote.
+
+        Raises CollectionNotFound, InvalidInput.
+        """
+
+    def mark(self, collection: str) -> str:
+        """A text that is another one after each acknowledged change of the live generation. Raises
+        CollectionNotFound."""
+
+    def frequencies(
+        self, collection: str, terms: Mapping[str, Sequence[str]], *, generation: str | None = None
+    ) -> Frequencies:
+        """How frequent terms are (text field → terms), in ``generation`` or the live one; cheap enough
+        to ask at every query.
+
+        Raises InvalidInput for unknown fields and for more than MAX_TERMS; GenerationChanged when that
+        generation is gone; CollectionNotFound.
+        """
 
     def refresh(self, collection: str) -> None:
         """Make every acknowledged write visible to search."""

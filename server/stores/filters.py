@@ -62,6 +62,8 @@ class Any:
 
 Filter = Terms | Range | Exists | Not | All | Any
 
+ALWAYS = "document_id"  # a key that every chunk is labelled with
+
 
 def encode_value(value: Scalar) -> str:
     """The label form of a value. Integers and floats that are equal encode equally."""
@@ -85,7 +87,7 @@ def labels_of(document: Document) -> dict[str, tuple[str, ...]]:
         for key, value in document.metadata.items()
     }
     labels["acl"] = tuple(encode_value(group) for group in document.acl)
-    labels["document_id"] = (encode_value(document.id),)
+    labels[ALWAYS] = (encode_value(document.id),)
     if document.source:
         labels["source"] = (encode_value(document.source),)
     return {key: values for key, values in labels.items() if values}

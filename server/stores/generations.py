@@ -20,7 +20,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from server.documents import Chunk, Document, IndexedChunk, Vector
+from server.documents import Chunk, Document, IndexedChunk, Vector, Vectors
 from server.errors import TanyuanError
 from server.recipes import Recipe
 
@@ -74,10 +74,14 @@ class Derivation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredChunk:
-    """A chunk with its vector as a generation has it; the vector None where it has none."""
+    """A chunk with its vector as a generation has it; the vector None where it has none.
+
+    ``windows``: see ``Passage``.
+    """
 
     chunk: Chunk
     vector: Vector | None
+    windows: Vectors | None = None
 
 
 class Generations(Protocol):

@@ -15,10 +15,13 @@ from server.web import (
     collections,
     docs,
     documents,
+    feedback,
     health,
     openapi,
+    profiles,
     rebuilds,
     search,
+    suggest,
     vocabulary,
 )
 from server.web.access import Caller
@@ -31,11 +34,14 @@ from server.web.services import Services
 
 OPERATIONS: tuple[Operation, ...] = (
     *search.OPERATIONS,
+    *suggest.OPERATIONS,
     *answers.OPERATIONS,
+    *feedback.OPERATIONS,
     *documents.OPERATIONS,
     *collections.OPERATIONS,
     *rebuilds.OPERATIONS,
     *vocabulary.OPERATIONS,
+    *profiles.OPERATIONS,
     *health.OPERATIONS,
 )
 

@@ -59,7 +59,7 @@ class Readiness:
         asked = {name: self._pool.submit(check) for name, (_, check) in checks.items()}
         components: dict[str, Component] = {
             choice.component: Component(
-                ready=choice.adapter is not None and choice.component not in self._not_loaded,
+                ready=not choice.missing and choice.component not in self._not_loaded,
                 name=choice.name,
                 detail=self._not_loaded.get(choice.component, choice.reason),
             )

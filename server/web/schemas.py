@@ -39,6 +39,7 @@ from server.web.problems import Problem
 from server.web.services import Component
 
 MAX_SIZE = 100
+MAX_SUGGESTIONS = 20
 MAX_DESCRIPTION_CHARS = 2_000
 
 
@@ -260,6 +261,9 @@ _From = Annotated[
 ]
 _Group = Annotated[bool, Field(description="One hit a document, its best chunk.")]
 _Rerank = Annotated[bool, Field(description="Whether the reranker orders the best hits.")]
+_Explain = Annotated[
+    bool, Field(description="Each hit says what placed it, where the light ranker did.")
+]
 
 
 class SearchParameters(Strict):
@@ -272,8 +276,9 @@ class SearchParameters(Strict):
     offset: _From = 0
     group: _Group = False
     rerank: _Rerank = True
+    explain: _Explain = False
     fusion: Method | None = Field(
-        default=None, description="How the two lists become one; unset: the server's profile."
+        default=None, description="How the two lists become one; unset: the collection's profile."
     )
 
 
@@ -292,7 +297,7 @@ _Fusion = Annotated[
     | Annotated[Method, Tag("=method")]
     | Annotated[None, Tag("=none")],
     Discriminator(_fusion_kind),
-    Field(description="A method's name, or with its weights; unset: the server's profile."),
+    Field(description="A method's name, or with its weights; unset: the collection's profile."),
 ]
 
 
@@ -306,6 +311,15 @@ class SearchInput(Strict):
     fusion: _Fusion = None
     rerank: _Rerank = True
     group: _Group = False
+    explain: _Explain = False
+
+
+class SuggestParameters(Strict):
+    """What is typed so far."""
+
+    q: QueryText
+    collection: CollectionName = "default"
+    size: int = Field(default=8, ge=1, le=MAX_SUGGESTIONS, description="Suggestions wanted.")
 
 
 # Answers -------------------------------------------------------------------------------------------

@@ -1,10 +1,18 @@
 """The search call, as a link and with a body."""
 
 import logging
+from contextlib import suppress
+from dataclasses import replace
 
-from server.errors import CollectionNotFound, ModelUnavailable, PageTooDeep, RecipeMismatch
+from server.errors import (
+    CollectionNotFound,
+    ModelUnavailable,
+    PageTooDeep,
+    RecipeMismatch,
+    TanyuanError,
+)
 from server.hits import Retrieval
-from server.retrieval.fusion import Fusion
+from server.retrieval.fusion import Fusion, Method
 from server.retrieval.query import SearchQuery
 from server.web.filters import to_store
 from server.web.operations import Answers, Context, Operation, Reply, operation
@@ -35,6 +43,7 @@ def search_by_link(context: Context, query: SearchParameters) -> Reply:
             fusion=Fusion(method=query.fusion) if query.fusion else None,
             rerank=query.rerank,
             group=query.group,
+            explain=query.explain,
         ),
     )
 
@@ -54,6 +63,7 @@ def search(context: Context, body: SearchInput) -> Reply:
             fusion=_fusion(body.fusion),
             rerank=body.rerank,
             group=body.group,
+            explain=body.explain,
         ),
     )
 
@@ -64,17 +74,22 @@ OPERATIONS: tuple[Operation, ...] = (search_by_link, search)
 def _search(context: Context, query: SearchQuery) -> Reply:
     _log.debug("search %r", query.query)
     services = context.services
-    found = services.searcher.search(query, groups=context.caller.groups)
-    if services.query_log is not None and query.offset == 0:
-        services.query_log.note(query.collection, query.query, found.total)
+    groups = context.caller.groups
+    found = services.searcher.search(query, groups=groups)
+    if query.offset == 0:
+        if services.query_log is not None:
+            services.query_log.note(query.collection, query.query, found.total)
+        with suppress(TanyuanError):  # the hits are there all the same
+            meant = services.suggester.did_you_mean(query.query, query.collection, groups=groups)
+            found = replace(found, did_you_mean=meant)
     return Reply(found)
 
 
-def _fusion(given: FusionOptions | str | None) -> Fusion | None:
+def _fusion(given: FusionOptions | Method | None) -> Fusion | None:
     match given:
         case FusionOptions():
             return given.make()
-        case "rrf" | "convex":
-            return Fusion(method=given)
-        case _:
+        case None:
             return None
+        case method:
+            return Fusion(method=method)

@@ -4,11 +4,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from server.answering.answerer import Answerer
+from server.feedback import Feedback
 from server.ingest.indexer import Indexer
 from server.lifecycle.dictionary import DictionaryChanges
 from server.lifecycle.rebuild import Rebuilder
+from server.retrieval.profiles import Profiles
 from server.retrieval.query_log import QueryLog
 from server.retrieval.searcher import Searcher
+from server.retrieval.suggest import Suggester
 from server.settings import Settings
 from server.stores.contract import Store
 from server.vocabulary import Vocabulary
@@ -36,10 +39,13 @@ class Services:
     store: Store
     indexer: Indexer
     searcher: Searcher
+    suggester: Suggester
     answerer: Answerer
     rebuilder: Rebuilder
     vocabulary: Vocabulary
     dictionaries: DictionaryChanges
+    profiles: Profiles
+    feedback: Feedback
     keys: Keys
     query_log: QueryLog | None
     choices: tuple[tuple[str, str, str], ...]
@@ -47,6 +53,7 @@ class Services:
 
     def close(self) -> None:
         """Write what waits, and release files and connections."""
+        self.suggester.close()
         if self.query_log is not None:
             self.query_log.close()
         self.store.close()

@@ -15,9 +15,11 @@ import pytest
 from numpy.typing import NDArray
 
 from server.analysis.analyzer import JiebaAnalyzer
-from server.documents import Vector, passage_text
+from server.documents import Vector
+from server.ingest.windows import passages_of
 from server.models.e5 import E5Embedder
-from server.retrieval.query import Profile, text_clauses
+from server.retrieval.profile import Profile
+from server.retrieval.query import text_clauses
 from server.stores.contract import LegsRequest, Store
 from server.stores.elasticsearch.store import ElasticsearchStore
 from server.stores.embedded.store import EmbeddedStore
@@ -37,6 +39,7 @@ class Remembered:
         self.name = embedder.name
         self.dimensions = embedder.dimensions
         self.max_tokens = embedder.max_tokens
+        self.temperature = embedder.temperature
         self.fingerprint = embedder.fingerprint
         self.count_tokens = embedder.count_tokens
         self.embed_query = embedder.embed_query
@@ -48,15 +51,16 @@ class Remembered:
 
 
 def passages_with_vectors(store: Store) -> dict[str, Vector]:
-    """What a store holds: passages, as an embedder reads them, with their vectors."""
+    """What a store holds: passages and windows, as an embedder reads them, with their vectors."""
     vectors: dict[str, Vector] = {}
     generation = store.live(COLLECTION).id
     for stored in store.documents(COLLECTION):
         document = stored.document
         for each in store.generations.chunks(COLLECTION, generation, [document.id])[document.id]:
-            text = passage_text(document.title, each.chunk.headings, each.chunk.text)
             assert each.vector is not None
-            vectors[text] = each.vector
+            windows = () if each.windows is None else each.windows
+            texts = passages_of(document.title, each.chunk, windowed=True).values()
+            vectors.update(zip(texts, [each.vector, *windows], strict=True))
     return vectors
 
 

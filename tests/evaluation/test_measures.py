@@ -6,7 +6,7 @@ import pytest
 from server.errors import InvalidInput
 from server.evaluation.dataset import Dataset, load_qrels
 from server.evaluation.measures import measure, measure_each
-from server.evaluation.runs import write_trec
+from tests.evaluation import builders
 
 
 def test_measures_by_hand():
@@ -76,14 +76,30 @@ def test_a_missing_folder_is_named(tmp_path):
         Dataset.load(tmp_path / "none")
 
 
-def test_runs_are_written_in_trec_format(tmp_path):
-    path = tmp_path / "run.txt"
+def test_files_of_queries_and_qrels_are_enough_without_a_corpus(folder):
+    queries, qrels = folder / "queries.jsonl", folder / "qrels.tsv"
 
-    write_trec({"q1": {"b": 0.5, "a": 1.0}}, path, tag="t")
+    dataset = Dataset.load(queries=queries, qrels=qrels)
 
-    assert path.read_text().splitlines() == [
-        "q1 Q0 a 1 1.000000000 t",
-        "q1 Q0 b 2 0.500000000 t",
-    ]
-    with pytest.raises(InvalidInput, match="white space"):
-        write_trec({"q1": {"a b": 1.0}}, path, tag="t")
+    assert dataset.queries == {"q1": "问题"}
+    assert dataset.name == "queries.jsonl"
+    with pytest.raises(InvalidInput, match="no corpus"):
+        list(dataset.documents())
+    for one in ({"queries": queries}, {"qrels": qrels}, {}):
+        with pytest.raises(InvalidInput, match="BEIR form"):
+            Dataset.load(**one)
+
+
+def test_the_first_queries_only(folder):
+    (folder / "qrels.tsv").write_text("q2\ta\t1\nq1\ta\t1\n", encoding="utf-8")
+    dataset = Dataset.load(folder)
+
+    assert dataset.first(1).queries == {"q2": "无"}
+    assert dataset.first(1).qrels.keys() == {"q2"}
+    assert dataset.first(None) is dataset
+    with pytest.raises(InvalidInput, match="At least one"):
+        dataset.first(0)
+
+
+def test_only_grades_above_0_are_relevant():
+    assert builders.dataset({"q": {"a": 2, "b": 0, "c": -1, "d": 1}}).relevant("q") == {"a", "d"}

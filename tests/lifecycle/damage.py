@@ -21,10 +21,10 @@ _CHUNK = f"(SELECT id FROM chunks WHERE version = {VERSION} AND position = :at)"
 
 
 class EmbeddedDamage:
-    """Of documents in the one collection below a store's folder, by SQLite and tantivy themselves."""
+    """Of documents in a collection below a store's folder, by SQLite and tantivy themselves."""
 
-    def __init__(self, folder: Path) -> None:
-        [self.folder] = (folder / "collections").iterdir()
+    def __init__(self, folder: Path, collection: str = "handbook") -> None:
+        [self.folder] = (folder / "collections").glob(f"{collection}.*")
 
     def plant(self, kind: Kind, document_id: str, position: int) -> None:
         if kind is Kind.STORE_DRIFT:
@@ -37,7 +37,7 @@ class EmbeddedDamage:
             Kind.CHUNK_WITHOUT_DOCUMENT: ["DELETE FROM documents WHERE document_id = :id"],
             Kind.DOCUMENT_WITHOUT_CHUNKS: [
                 f"DELETE FROM {table} WHERE chunk IN (SELECT id FROM chunks WHERE version = {VERSION})"
-                for table in ("terms", "vectors")
+                for table in ("terms", "vectors", "windows")
             ]
             + [f"DELETE FROM chunks WHERE version = {VERSION}"],
             Kind.MISSING_CHUNK: [
@@ -59,6 +59,10 @@ class EmbeddedDamage:
             Kind.VECTOR_NOT_FINITE: [self._vector(np.full(16, np.nan))],
             Kind.WRONG_DIMENSIONS: [self._vector(np.full(9, 1 / 3))],
             Kind.WRONG_LENGTH: [self._vector(np.zeros(16))],
+            Kind.MISSING_WINDOWS: [f"DELETE FROM windows WHERE chunk = {_CHUNK}"],
+            Kind.WRONG_WINDOWS: [
+                f"UPDATE windows SET windows = substr(windows, 1, 20) WHERE chunk = {_CHUNK}"
+            ],
             Kind.WRONG_COPY: [
                 f"UPDATE labels SET value = 's1999' WHERE key = 'year' AND version = {VERSION}"
             ],
@@ -113,7 +117,7 @@ class EmbeddedDamage:
 class ElasticsearchDamage:
     """Of documents in one collection, by the server's own calls."""
 
-    def __init__(self, url: str, prefix: str, collection: str) -> None:
+    def __init__(self, url: str, prefix: str, collection: str = "handbook") -> None:
         self._url = url
         self._documents = f"{prefix}.{collection}.documents"
         self._chunks = f"{prefix}.{collection}.chunks"
@@ -134,6 +138,8 @@ class ElasticsearchDamage:
                 text=chunk["text"][:3], end=chunk["start"] + 3
             ),
             Kind.MISSING_VECTOR: lambda chunk: chunk.pop("vector"),
+            Kind.MISSING_WINDOWS: lambda chunk: chunk.pop("windows"),
+            Kind.WRONG_WINDOWS: lambda chunk: chunk.update(windows=chunk["windows"][:20]),
             Kind.WRONG_COPY: lambda chunk: chunk.update(title="Another", metadata={"year": "1999"}),
         }
         records: dict[Kind, dict[str, Any]] = {

@@ -19,12 +19,16 @@ from hypothesis import strategies as st
 from server.analysis.analyzer import JiebaAnalyzer
 from server.documents import Document
 from server.errors import CollectionExists, InvalidInput, StoreFull
+from server.feedback import Feedback, HitJudgement
 from server.ingest.chunker import Chunker
 from server.lifecycle.archive import Archive
 from server.lifecycle.archive_folder import pack_tar
 from server.lifecycle.exporter import Exporter
 from server.lifecycle.rebuild import Rebuilder
 from server.lifecycle.transfer import Report
+from server.retrieval.fusion import Fusion
+from server.retrieval.profile import Profile
+from server.retrieval.profiles import Profiles
 from server.stores.contract import Store
 from server.stores.embedded.store import EmbeddedStore
 from server.vocabulary import Vocabulary
@@ -128,6 +132,22 @@ def test_the_vocabulary_comes_along(embedded: EmbeddedStore, tmp_path: Path) -> 
     assert recipe.dictionary == 1
     assert embedded.notes.get("again", "lock:rebuild") is None
     assert "齐岚采样泵" in JiebaAnalyzer(vocabulary.dictionary("again", 1)).frequencies
+
+
+def test_the_profile_comes_along_and_feedback_does_not(
+    embedded: EmbeddedStore, tmp_path: Path
+) -> None:
+    indexer = make_indexer(embedded, ANALYZER)
+    indexer.ensure_collection("books")
+    put(indexer, "books", some_documents(3))
+    profiles, feedback = Profiles(embedded.notes), Feedback(embedded.notes)
+    profiles.save("books", Profile(fusion=Fusion(window=300)), author="li", comment="为何")
+    profiles.roll_back("books", 0, author="li")
+    feedback.judge("books", HitJudgement(query="谁问的", document_id="d0", grade=1))
+    Exporter(embedded, "books").run(tmp_path / "a")
+    assert import_archive(embedded, indexer, tmp_path / "a", "again").whole
+    assert profiles.history("again") == profiles.history("books")
+    assert feedback.hits("again") == []
 
 
 def test_an_empty_collection_is_filled_and_a_full_one_is_not(

@@ -195,6 +195,9 @@ def test_notes_are_not_believed(folder: Path, value: object) -> None:
     forge(folder, "notes.json", json.dumps({"vocabulary": value}).encode())
     with pytest.raises(InvalidInput, match="no note of a vocabulary"):
         read(folder)
+    forge(folder, "notes.json", json.dumps({"profile": {"log": value}}).encode())
+    with pytest.raises(InvalidInput, match="holds a profile that is none"):
+        read(folder)
     forge(folder, "notes.json", json.dumps({"lock:rebuild": {}}).encode())
     with pytest.raises(InvalidInput, match="no note of a vocabulary"):
         read(folder)

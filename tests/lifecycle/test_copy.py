@@ -15,6 +15,9 @@ from server.documents import Document
 from server.errors import CollectionExists, CollectionNotFound
 from server.ingest.indexer import Indexer
 from server.lifecycle.transfer import Report, Transfer
+from server.retrieval.fusion import Fusion
+from server.retrieval.profile import Profile
+from server.retrieval.profiles import Profiles
 from server.stores.contract import Leg, LegsRequest, Store, TextClause
 from server.stores.elasticsearch.store import ElasticsearchStore
 from server.stores.embedded.store import EmbeddedStore
@@ -170,6 +173,18 @@ def test_the_vocabulary_is_copied(embedded: EmbeddedStore) -> None:
     vocabulary.change("books", "synonyms", add=["出差, 差旅"], author="li")
     assert copy(embedded, embedded, indexer, update=True).whole
     assert vocabulary.lines("copy", "synonyms") == vocabulary.lines("books", "synonyms")
+
+
+def test_the_profile_is_copied(embedded: EmbeddedStore) -> None:
+    indexer = make_indexer(embedded, ANALYZER)
+    indexer.ensure_collection("books")
+    put(indexer, "books", some_documents(3))
+    profiles = Profiles(embedded.notes)
+    assert copy(embedded, embedded, indexer).whole
+    assert profiles.history("copy") == []
+    profiles.save("books", Profile(fusion=Fusion(window=300)), author="li")
+    assert copy(embedded, embedded, indexer, update=True).whole
+    assert profiles.history("copy") == profiles.history("books")
 
 
 def test_a_finished_copy_follows_only_when_asked(embedded: EmbeddedStore) -> None:

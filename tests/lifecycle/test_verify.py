@@ -5,6 +5,7 @@ import tracemalloc
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Protocol
@@ -31,7 +32,7 @@ from tests.lifecycle.damage import VERSION, ElasticsearchDamage, EmbeddedDamage
 from tests.services.elasticsearch import targets
 
 ANALYZER = JiebaAnalyzer()
-C = "handbook"
+C, W = "handbook", "windows"
 QUICK = Patience(looks=3, seconds=0.3, unfinished=0.9)
 POSITION = 1  # of the chunk of document "a" that is damaged
 
@@ -45,7 +46,7 @@ class Place:
     """A collection on one kind of store. ``open``: another process's view of it."""
 
     open: Callable[[], Store]
-    damage: Callable[[], Damage]
+    damage: Callable[..., Damage]
     embedder: FakeEmbedder
     documents: dict[str, Document]
 
@@ -97,7 +98,7 @@ def embedded(tmp_path: Path) -> Iterator[Place]:
 
     documents = {name: document(name, sections) for name, sections in DOCUMENTS.items()}
     yield made(
-        Place(another, lambda: EmbeddedDamage(tmp_path / "store"), FakeEmbedder(), documents)
+        Place(another, partial(EmbeddedDamage, tmp_path / "store"), FakeEmbedder(), documents)
     )
     for store in opened:
         store.close()
@@ -113,8 +114,8 @@ def elastic(elasticsearch: Callable[[str], str]) -> Iterator[Place]:
         return opened[-1]
 
     documents = {name: document(name, sections) for name, sections in DOCUMENTS.items()}
-    damage = ElasticsearchDamage(url, prefix, C)
-    yield made(Place(another, lambda: damage, FakeEmbedder(), documents))
+    damage = partial(ElasticsearchDamage, url, prefix)
+    yield made(Place(another, damage, FakeEmbedder(), documents))
     for collection in opened[0].collections():
         opened[0].delete_collection(collection.name)
     for store in opened:
@@ -261,6 +262,27 @@ def test_a_vector_is_embedded_again_only_where_it_is_damaged(embedded: Place) ->
     embedded.embedder.calls.clear()
     assert embedded.verify(repair=True).left == 0
     assert embedded.embedder.texts == []
+
+
+@pytest.mark.parametrize("kind", [Kind.MISSING_WINDOWS, Kind.WRONG_WINDOWS])
+def test_damaged_windows_are_made_anew_and_nothing_else(place: Place, kind: Kind) -> None:
+    store, embedder = place.open(), place.embedder
+    live = live_collections(store, ANALYZER, embedder)
+    indexer = Indexer(store, live)
+    text = "。".join(f"第{n}条规定出差的人如何申请如何报销住宿与交通的各项费用" for n in range(6))
+    indexer.ensure_collection(W)
+    indexer.put(W, [Document.create(id="a", text=text)], refresh=True)
+    place.damage(W).plant(kind, "a", 0)
+    assert verify(store, live, W, patience=QUICK).found == {kind: 1}
+    assert store.passages(W, ["a:0"], windows=True)["a:0"].windows is None
+    embedder.calls.clear()
+    mender = Mender(store, live, indexer)
+    assert verify(store, live, W, mender=mender, patience=QUICK).left == 0
+    assert len(embedder.texts) == 6
+    rows = store.passages(W, ["a:0"], windows=True)["a:0"].windows
+    assert rows is not None
+    assert rows.shape == (6, embedder.dimensions)
+    assert verify(store, live, W, patience=QUICK).found == {}
 
 
 def test_much_damage_at_once(place: Place) -> None:

@@ -15,6 +15,7 @@ from server.models.bge import (
     ENGLISH_INSTRUCTION,
     BgeEmbedder,
     query_instruction,
+    temperature,
 )
 from server.models.contract import Embedder
 from tests.models import tiny
@@ -65,6 +66,7 @@ def test_keeps_the_contract(bge: Embedder) -> None:
     assert np.linalg.norm(vectors, axis=1) == pytest.approx(1, abs=1e-5)
     assert bge.embed_documents([]).shape == (0, 32)
     assert bge.max_tokens == tiny.POSITIONS
+    assert 0 < bge.temperature < 1
 
 
 def test_gives_the_values_of_transformers(bge: BgeEmbedder, folder: Path) -> None:
@@ -250,3 +252,19 @@ def test_the_query_instruction_suits_the_model(
     prompts = {"prompts": {"query": "search: "}}
     (tmp_path / "config_sentence_transformers.json").write_text(json.dumps(prompts))
     assert query_instruction(tmp_path, config, name) == "search: "
+
+
+@pytest.mark.parametrize(
+    ("name", "trained"),
+    [
+        ("bge:BAAI/bge-base-zh-v1.5", 0.02),
+        ("bge:BAAI/bge-m3", 0.02),
+        ("bge:/models/ours", 0.02),
+        ("bge:BAAI/bge-base-zh", 0.01),
+        ("bge:BAAI/bge-large-zh-noinstruct", 0.01),
+        ("bge:/models/bge-small-en", 0.01),
+        ("bge:bge-small-en", 0.01),
+    ],
+)
+def test_the_temperature_is_that_of_the_version(name: str, trained: float) -> None:
+    assert temperature(name) == trained

@@ -47,7 +47,7 @@ def test_auto_without_weights_takes_e5_and_says_how_to_get_better(tmp_path: Path
     assert (embedder.component, embedder.name) == ("embedder", "e5")
     assert embedder.adapter is not None
     assert embedder.adapter.dimensions == 384
-    assert (reranker.component, reranker.name, reranker.adapter) == ("reranker", "none", None)
+    assert (reranker.component, reranker.name, reranker.adapter) == ("reranker", "light", None)
     for choice in (embedder, reranker):
         assert "scripts/fetch_models" in choice.reason
         assert str(tmp_path / "models") in choice.reason
@@ -166,7 +166,7 @@ print(json.dumps([names, calls, heavy, time.monotonic() - began]))
         check=True,
     )
     names, calls, heavy, seconds = json.loads(done.stdout)
-    assert names == ["e5", "none"]
+    assert names == ["e5", "light"]
     assert calls == []
     assert heavy == []
     assert seconds < 2
@@ -196,7 +196,7 @@ for choose in (choose_embedder, choose_reranker):
     )
     embedder, reranker = done.stdout.splitlines()
     assert embedder.startswith("e5 ")
-    assert reranker.startswith("none ")
+    assert reranker.startswith("light ")
     for line in (embedder, reranker):
         assert "pip install 'tanyuan[bge]'" in line
         assert "--light" in line

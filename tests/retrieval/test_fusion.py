@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from server.errors import InvalidInput
-from server.retrieval.fusion import Fusion, fuse
+from server.retrieval.fusion import Fusion, Worth, contributions, fuse
 
 scores = st.floats(min_value=-100, max_value=100, allow_nan=False)
 ranked = st.dictionaries(st.sampled_from([f"d{n}:0" for n in range(12)]), scores).map(
@@ -11,7 +11,7 @@ ranked = st.dictionaries(st.sampled_from([f"d{n}:0" for n in range(12)]), scores
 )
 fusions = st.builds(
     Fusion,
-    method=st.sampled_from(["rrf", "convex"]),
+    method=st.sampled_from(["log_odds", "rrf", "convex"]),
     bm25=st.floats(min_value=0.1, max_value=5),
     vector=st.floats(min_value=0, max_value=5),
 )
@@ -44,8 +44,9 @@ def test_convex_fusion_does_not_depend_on_a_list_s_scale(bm25, vector, factor, s
     scaled = [(chunk_id, round(score * 2**6) * factor + shift) for chunk_id, score in bm25]
     plain = [(chunk_id, float(round(score * 2**6))) for chunk_id, score in bm25]
 
-    one = dict(fuse({"bm25": plain, "vector": vector}, Fusion()))
-    other = dict(fuse({"bm25": scaled, "vector": vector}, Fusion()))
+    convex = Fusion(method="convex")
+    one = dict(fuse({"bm25": plain, "vector": vector}, convex))
+    other = dict(fuse({"bm25": scaled, "vector": vector}, convex))
 
     assert one == pytest.approx(other, abs=1e-6)
 
@@ -66,10 +67,47 @@ def test_reciprocal_ranks_are_those_of_the_paper():
 def test_convex_weights_share_the_whole():
     fused = fuse(
         {"bm25": [("a:0", 20.0), ("b:0", 10.0)], "vector": [("b:0", 0.9), ("a:0", 0.1)]},
-        Fusion(bm25=1, vector=3),
+        Fusion(method="convex", bm25=1, vector=3),
     )
 
     assert fused == [("b:0", pytest.approx(0.75)), ("a:0", pytest.approx(0.25))]
+
+
+def test_log_odds_are_scores_times_what_they_are_worth():
+    fused = fuse(
+        {"bm25": [("a:0", 20.0), ("b:0", 10.0)], "vector": [("b:0", 0.9), ("a:0", 0.8)]},
+        Fusion(),
+        Worth(bm25=0.5, vector=100),
+    )
+
+    assert fused == [("b:0", pytest.approx(95)), ("a:0", pytest.approx(90))]
+
+
+def test_what_a_list_lacks_gets_the_least_that_it_could_still_have_given():
+    bm25 = [("a:0", 5.0)]  # all that match
+    vector = [("b:0", 0.9), ("c:0", 0.7)]  # cut
+
+    by_chunk = dict(fuse({"bm25": bm25, "vector": vector}, Fusion(), Worth(bm25=1, vector=10)))
+
+    assert by_chunk == pytest.approx({"a:0": 5 + 7, "b:0": 9, "c:0": 7})
+
+
+def test_a_bm25_list_that_was_cut_says_what_its_last_had():
+    lists = {"bm25": [("a:0", 5.0), ("b:0", 3.0)], "vector": [("c:0", 0.5)]}
+
+    parts = contributions(lists, Fusion(window=2, bm25=2), Worth(bm25=1, vector=1))
+
+    assert parts["bm25"] == ({"a:0": 10.0, "b:0": 6.0}, 6.0)
+    assert contributions(lists, Fusion(window=3), Worth())["bm25"][1] == 0.0
+
+
+@given(ranked, ranked)
+def test_words_that_tell_nothing_leave_the_order_to_the_vectors(bm25, vector):
+    fused = fuse({"bm25": bm25, "vector": vector}, Fusion(), Worth(bm25=0.0, vector=100))
+
+    meant = dict(vector)
+    order = [meant[chunk_id] for chunk_id, _ in fused if chunk_id in meant]
+    assert order == sorted(order, reverse=True)
 
 
 def test_only_the_window_enters():

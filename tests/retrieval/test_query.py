@@ -10,9 +10,9 @@ from server.analysis.synonyms import Synonyms
 from server.documents import Chunk, Document, IndexedChunk
 from server.recipes import Recipe
 from server.retrieval.highlight import highlight
+from server.retrieval.profile import Profile
 from server.retrieval.query import (
     SYNONYM_WEIGHT,
-    Profile,
     additions,
     text_clauses,
     with_additions,
@@ -37,10 +37,20 @@ def test_without_synonyms_there_is_one_clause_a_field() -> None:
     analysis = ANALYZER.analyze("报销")
     assert text_clauses(analysis, PROFILE) == (
         TextClause(field="words", terms=("报销",), weight=1.0),
-        TextClause(field="bigrams", terms=("报销", "报", "销"), weight=0.5),
+        TextClause(field="bigrams", terms=("报销",), weight=0.5),
         TextClause(field="title_words", terms=("报销",), weight=0.2),
     )
     assert text_clauses(ANALYZER.analyze("，"), PROFILE) == ()
+
+
+def test_single_characters_have_a_weight_of_their_own_in_the_field_of_bigrams() -> None:
+    profile = Profile(field_weights={"bigrams": 0.5, "characters": 2.0, "title_bigrams": 0.1})
+    assert text_clauses(ANALYZER.analyze("报销vpn"), profile) == (
+        TextClause(field="bigrams", terms=("报销", "vpn"), weight=0.5),
+        TextClause(field="bigrams", terms=("报", "销"), weight=2.0),
+        TextClause(field="title_bigrams", terms=("报销", "vpn"), weight=0.1),
+        TextClause(field="title_bigrams", terms=("报", "销"), weight=0.1),
+    )
 
 
 def test_a_synonym_weighs_half_of_the_phrase_that_it_stands_for() -> None:
@@ -62,7 +72,7 @@ def test_a_long_synonym_weighs_no_more_than_a_short_one() -> None:
             for clause in found
             if clause.field == name and "vpn" not in clause.terms
         )
-        assert total == pytest.approx(SYNONYM_WEIGHT)
+        assert total == pytest.approx(SYNONYM_WEIGHT * Profile().field_weights[name])
 
 
 def test_terms_of_the_query_are_not_added_again() -> None:

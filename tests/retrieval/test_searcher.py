@@ -306,3 +306,53 @@ def test_a_missing_collection_is_an_error(make_searcher):
 def test_wrong_searches_are_refused(wrong, error):
     with pytest.raises(error):
         SearchQuery(**{"query": "报销", **wrong})
+
+
+def test_the_light_ranker_stands_in_for_a_reranker_and_says_what_placed_each_hit(make_searcher):
+    found = search(make_searcher(light=True), "住宿每晚上限", explain=True)
+
+    assert found.degraded == ()
+    for hit in found.hits:
+        assert hit.score == hit.scores["rerank"] == pytest.approx(sum(hit.evidence.values()))
+    for kind in ("bm25", "coverage", "phrase"):
+        assert max(found.hits, key=lambda hit: hit.evidence[kind]).document_id == "travel"
+    assert [hit.ranks["rerank"] for hit in found.hits] == list(range(1, len(found.hits) + 1))
+
+
+def test_evidence_is_told_only_to_those_who_ask(make_searcher):
+    searcher = make_searcher(light=True)
+
+    assert {hit.evidence for hit in search(searcher, "报销").hits} == {None}
+    assert {hit.evidence for hit in search(searcher, "报销", rerank=False, explain=True).hits} == {
+        None
+    }
+
+
+def test_one_retriever_alone_keeps_its_order(make_searcher, embedder):
+    searcher = make_searcher(light=True)
+
+    for mode in ("bm25", "vector"):
+        found = search(searcher, "报销", mode=mode)
+        assert {tuple(hit.ranks) for hit in found.hits} == {(mode,)}
+    embedder.down = True
+    assert {tuple(hit.ranks) for hit in search(searcher, "报销").hits} == {("bm25",)}
+
+
+def test_a_named_reranker_that_is_missing_is_told_though_the_light_one_stands_in(make_searcher):
+    searcher = make_searcher(light=True, missing={"reranker": "It has no weights."})
+
+    found = search(searcher, "报销")
+
+    assert [(each.stage, each.reason) for each in found.degraded] == [
+        ("rerank", "It has no weights.")
+    ]
+    assert all("rerank" in hit.ranks for hit in found.hits)
+
+
+def test_a_query_without_words_goes_by_its_meaning(make_searcher):
+    found = search(make_searcher(), "？！", rerank=False)
+
+    assert found.hits
+    assert [hit.ranks["vector"] for hit in found.hits] == sorted(
+        hit.ranks["vector"] for hit in found.hits
+    )

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from server.documents import Chunk, Document, IndexedChunk, Vector
+from server.documents import Chunk, Document, IndexedChunk, Vector, Vectors
 from server.recipes import Recipe
 from server.stores.contract import LegsRequest, Store, TextClause, Write
 from server.stores.generations import Derivation, Pending
@@ -15,7 +15,12 @@ DIMENSIONS = 8
 RECIPE = Recipe(embedder="test", dimensions=DIMENSIONS, analyzer="test-1", chunker="test-1")
 LEXICAL_RECIPE = Recipe(embedder="", dimensions=0, analyzer="test-1", chunker="test-1")
 NEXT_RECIPE = Recipe(
-    embedder="next", dimensions=4, analyzer="next-1", chunker="test-1", model="next:small"
+    embedder="next",
+    dimensions=4,
+    analyzer="next-1",
+    chunker="test-1",
+    windows="next-1/1",
+    model="next:small",
 )
 
 
@@ -31,6 +36,12 @@ def vector_of(text: str, dimensions: int = DIMENSIONS) -> Vector:
     generator = np.random.default_rng(zlib.crc32(text.encode()))
     vector = generator.standard_normal(dimensions).astype(np.float32)
     return vector / np.linalg.norm(vector)
+
+
+def windows_of(text: str, dimensions: int = DIMENSIONS) -> Vectors | None:
+    """A row a word, where there are two or more."""
+    rows = [vector_of(word, dimensions) for word in text.split()]
+    return np.array(rows) if len(rows) > 1 else None
 
 
 def bigrams_of(word: str) -> list[str]:
@@ -105,6 +116,7 @@ def derived(document: Document, recipe: Recipe) -> tuple[IndexedChunk, ...]:
                 ),
                 terms={**terms, "words": (*terms["words"], recipe.analyzer)},
                 vector=vector_of(text, recipe.dimensions) if recipe.dimensions else None,
+                windows=windows_of(text, recipe.dimensions) if recipe.windows else None,
             )
         )
         start += len(text) + 1

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
+from itertools import groupby
 from random import Random
 from typing import Any
 
@@ -919,3 +920,85 @@ class ConcurrencyContract(StoreContract):
 
 def _without_id(given: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in given.items() if key != "document_id"}
+
+
+class PhraseContract(StoreContract):
+    """What suggestions ask: every chunk with its groups, how many hold a phrase, and what changed."""
+
+    def test_every_chunk_comes_with_title_and_groups(self, store: Store, collection: str) -> None:
+        written = [
+            *(write(f"d{number:03}", f"red w{number}", "blue") for number in range(270)),
+            write("titled", "green", title="云原生", acl=("b", "a")),
+            write("nobody", "secret", acl=()),
+        ]
+        self.put(store, collection, *written)
+        store.delete(collection, "d007")
+        store.write(collection, [write("late", "not refreshed")])
+        found = list(store.owned_chunks(collection))
+        ids = [each.chunk.document_id for each in found]
+        assert len(set(ids)) == 272
+        assert [name for name, _ in groupby(ids)] == sorted(set(ids))
+        by_id = {each.chunk.id: each for each in found}
+        assert len(by_id) == len(found) == 269 * 2 + 3
+        assert "d007:0" not in by_id
+        titled = by_id["titled:0"]
+        assert (titled.title, sorted(titled.acl)) == ("云原生", ["a", "b"])
+        assert titled.chunk == written[270].chunks[0].chunk
+        assert (by_id["nobody:0"].acl, by_id["d001:1"].acl) == ((), ("public",))
+
+    def test_phrases_are_counted_where_the_filter_lets_them(
+        self, store: Store, collection: str
+    ) -> None:
+        self.put(
+            store,
+            collection,
+            write("one", "云原生", "云原生 red"),
+            write("apart", "云原", "原生"),
+            write("titled", "red", title="云原生", acl=("a",)),
+            write("mixed", "云原", title="原生", acl=("a",)),
+        )
+        phrases = [("云原", "原生"), (), ("云原",), ("原生", "原生"), ("absent",), ("re", "ed")]
+        assert store.holding(collection, phrases) == [4, 0, 5, 5, 0, 2]
+        public = Terms("acl", ("public",))
+        assert store.holding(collection, phrases, filter=public) == [2, 0, 3, 3, 0, 1]
+        nobody = Terms("acl", ())
+        assert store.holding(collection, phrases, filter=nobody) == [0] * 6
+        assert store.holding(collection, []) == []
+        store.delete(collection, "one", refresh=True)
+        assert store.holding(collection, phrases[:1], filter=public) == [0]
+
+    def test_phrases_that_are_no_text_are_refused(self, store: Store, collection: str) -> None:
+        for phrases, condition in (
+            ([("\ud800",)], None),
+            ([("red",)], Terms("acl", ("\udfff",))),
+        ):
+            with pytest.raises(InvalidInput, match="surrogate"):
+                store.holding(collection, phrases, filter=condition)
+
+    def test_a_mark_changes_with_every_change(self, store: Store, collection: str) -> None:
+        seen = [store.mark(collection)]
+        for change in (
+            lambda: store.write(collection, [write("a", "red")]),
+            lambda: store.write(collection, [write("a", "red", acl=("g",))]),
+            lambda: store.write(collection, [write("b", "red")]),
+            lambda: store.delete(collection, "a"),
+            lambda: (store.delete_collection(collection), self.again(store, collection)),
+        ):
+            change()
+            seen.append(store.mark(collection))
+            assert store.mark(collection) == seen[-1]
+        assert len(set(seen)) == len(seen)
+
+    @staticmethod
+    def again(store: Store, collection: str) -> None:
+        store.create_collection(collection, recipe=RECIPE)
+
+    def test_a_collection_that_is_not_there_has_no_phrases(self, store: Store) -> None:
+        name = unique_name()
+        for call in (
+            lambda: list(store.owned_chunks(name)),
+            lambda: store.holding(name, [("red",)]),
+            lambda: store.mark(name),
+        ):
+            with pytest.raises(CollectionNotFound):
+                call()

@@ -125,6 +125,9 @@ class GenerationSteps(StoreContract):
                 else:
                     assert stored.vector is not None
                     assert np.allclose(stored.vector, given.vector, atol=self.VECTOR_TOLERANCE)
+                assert (stored.windows is None) == (given.windows is None)
+                if stored.windows is not None and given.windows is not None:
+                    assert np.allclose(stored.windows, given.windows, atol=0.01)
 
     def check_live(self, store: Store, collection: str) -> None:
         """Search, counts and states of the live generation agree with the documents."""

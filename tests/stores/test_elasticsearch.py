@@ -8,7 +8,14 @@ import pytest
 from server.stores.contract import LegsRequest
 from server.stores.elasticsearch.store import ElasticsearchStore
 from tests.services.elasticsearch import targets
-from tests.stores import audit_contract, contract, generation_contract, note_contract
+from tests.stores import (
+    audit_contract,
+    contract,
+    frequency_contract,
+    generation_contract,
+    note_contract,
+    window_contract,
+)
 from tests.stores.builders import RECIPE, vector_of, words, write
 
 
@@ -39,7 +46,15 @@ class TestBm25(contract.Bm25Contract):
     pass
 
 
+class TestFrequencies(frequency_contract.FrequencyContract):
+    pass
+
+
 class TestVectors(contract.VectorContract):
+    pass
+
+
+class TestPhrases(contract.PhraseContract):
     pass
 
 
@@ -77,6 +92,18 @@ class TestShards(contract.StoreContract):
             assert three.vector is not None
             assert dict(three.vector.hits) == pytest.approx(dict(one.vector.hits), abs=1e-5)
 
+    def test_frequencies_are_always_those_of_the_same_shard(
+        self, sharded: ElasticsearchStore
+    ) -> None:
+        self.put(sharded, "sharded", *(write(f"d{n}", "red", f"w{n % 2}") for n in range(60)))
+        found = sharded.frequencies("sharded", {"words": ["red", "w0", "none"]})
+        assert 20 < found.chunks < 60
+        assert found.of["words"]["red"] / found.chunks == pytest.approx(0.5, abs=0.2)
+        assert found.of["words"]["w0"] / found.chunks == pytest.approx(0.25, abs=0.2)
+        assert found.of["words"]["none"] == 0
+        for _ in range(5):
+            assert sharded.frequencies("sharded", {"words": ["red", "w0", "none"]}) == found
+
 
 class TestFilters(contract.FilterContract):
     pass
@@ -87,6 +114,10 @@ class TestIdentifiers(contract.IdentifierContract):
 
 
 class TestConcurrency(contract.ConcurrencyContract):
+    pass
+
+
+class TestWindows(window_contract.WindowContract):
     pass
 
 

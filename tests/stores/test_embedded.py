@@ -8,7 +8,14 @@ from server.errors import InvalidInput
 from server.stores.contract import LegsRequest, TextClause
 from server.stores.embedded.store import EmbeddedStore
 from server.stores.filters import Range, Terms
-from tests.stores import audit_contract, contract, generation_contract, note_contract
+from tests.stores import (
+    audit_contract,
+    contract,
+    frequency_contract,
+    generation_contract,
+    note_contract,
+    window_contract,
+)
 from tests.stores.builders import bm25_ids, words, write
 
 
@@ -56,7 +63,15 @@ class TestBm25(contract.Bm25Contract):
         assert bm25_ids(store, collection, "red") == ["a:0"]
 
 
+class TestFrequencies(frequency_contract.FrequencyContract):
+    pass
+
+
 class TestVectors(contract.VectorContract):
+    pass
+
+
+class TestPhrases(contract.PhraseContract):
     pass
 
 
@@ -69,6 +84,10 @@ class TestIdentifiers(contract.IdentifierContract):
 
 
 class TestConcurrency(contract.ConcurrencyContract):
+    pass
+
+
+class TestWindows(window_contract.WindowContract):
     pass
 
 

@@ -335,6 +335,16 @@ class TestDamage:
         check_sound(opened)
         opened.close()
 
+    def test_frequencies_mend_it_too(self, store: EmbeddedStore, folder: Path) -> None:
+        put(store, write("a", "red one"))
+        shutil.rmtree(text_folder(folder))
+        store.close()
+        opened = EmbeddedStore(folder)
+        found = opened.frequencies("c", {"words": ["red", "two"]})
+        assert (found.chunks, found.of["words"]) == (1, {"red": 1, "two": 0})
+        check_sound(opened)
+        opened.close()
+
     def test_a_damaged_database_is_named(self, store: EmbeddedStore, folder: Path) -> None:
         put(store, write("a", "red"))
         store.create_collection("sound", recipe=RECIPE)

@@ -1,4 +1,4 @@
-"""Files of the schema's first version are opened and go on working."""
+"""Files of the schema's older versions are opened and go on working."""
 
 import sqlite3
 import threading
@@ -27,9 +27,21 @@ SCHEMA_1 = (Path(__file__).parent / "schema_1.sql").read_text()
 TABLES = ("documents", "texts", "tombstones", "labels", "chunks", "terms", "vectors", "removals")
 
 
+OLD_RECIPE = replace(RECIPE, mapping=1)
+STAMPED = (
+    '{"embedder": "test", "dimensions": 8, "analyzer": "test-1", "chunker": "test-1", "mapping": 1'
+)
+
+
+@pytest.fixture(params=[1, 2])
+def version(request: pytest.FixtureRequest) -> int:
+    made: int = request.param
+    return made
+
+
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """A store whose one collection has version 1: documents a, b, c without b, c without chunks."""
+def folder(tmp_path: Path, version: int) -> Path:
+    """A store whose one collection has that version: documents a, b, c without b, c without chunks."""
     made = tmp_path / "store"
     with closing(EmbeddedStore(made)) as store:
         store.create_collection("c", recipe=RECIPE, description="员工手册")
@@ -37,6 +49,23 @@ def folder(tmp_path: Path) -> Path:
         put(store, write("a", "red three", acl=["hr"]))
         store.delete("c", "b")
     database = place(made) / "collection.db"
+    if version == 1:
+        as_version_1(database)
+    else:
+        as_version_2(database)
+    return made
+
+
+def as_version_2(database: Path) -> None:
+    stamped = f'{STAMPED}, "model": "", "dictionary": 0}}'
+    with closing(sqlite3.connect(database)) as connection:
+        connection.execute("DROP TABLE windows")
+        connection.execute("UPDATE generations SET recipe = ?", (stamped,))
+        connection.execute("PRAGMA user_version = 2")
+        connection.commit()
+
+
+def as_version_1(database: Path) -> None:
     newer = database.with_name("newer.db")
     database.rename(newer)
     with closing(sqlite3.connect(database)) as connection:
@@ -49,18 +78,14 @@ def folder(tmp_path: Path) -> Path:
             "INSERT INTO state SELECT only, description, generation, sequence, pruned, documents "
             "FROM newer.state"
         )
-        stamped = (
-            '{"embedder": "test", "dimensions": 8, "analyzer": "test-1", "chunker": "test-1", '
-        )
         connection.execute(
             "INSERT INTO generations SELECT id, ?, text_folder, text_sequence, chunks "
             "FROM newer.generations",
-            (stamped + '"mapping": 1}',),
+            (STAMPED + "}",),
         )
         connection.execute("PRAGMA user_version = 1")
         connection.commit()
     newer.unlink()
-    return made
 
 
 @pytest.fixture
@@ -72,7 +97,7 @@ def store(folder: Path) -> Iterator[EmbeddedStore]:
 
 def check_as_before(store: EmbeddedStore) -> None:
     found = store.collection("c")
-    assert (found.description, found.recipe) == ("员工手册", RECIPE)
+    assert (found.description, found.recipe) == ("员工手册", OLD_RECIPE)
     assert (found.documents, found.chunks, found.generation) == (2, 1, "000001")
     assert store.document("c", "a").document == write("a", "red three", acl=["hr"]).document
     assert store.document("c", "a").revision == 2
@@ -107,6 +132,7 @@ def test_an_older_file_is_rebuilt(store: EmbeddedStore) -> None:
     assert legs.bm25 is not None
     assert legs.vector is not None
     assert len(legs.bm25.hits) == len(legs.vector.hits) == 1
+    assert store.passages("c", ["a:0"], windows=True)["a:0"].windows is not None
     back = store.generations.fence("c")
     store.generations.promote("c", "000001", fence=back)
     check_sound(store)
@@ -120,7 +146,7 @@ def test_many_open_an_older_file_at_once(folder: Path) -> None:
     def look(store: EmbeddedStore) -> None:
         try:
             for _ in range(5):
-                assert store.live("c").recipe == RECIPE
+                assert store.live("c").recipe == OLD_RECIPE
                 assert bm25_ids(store, "c", "three") == ["a:0"]
         except BaseException as error:  # noqa: BLE001 - whatever it is, the test shows it
             failures.append(error)
@@ -140,10 +166,12 @@ def test_many_open_an_older_file_at_once(folder: Path) -> None:
         store.close()
 
 
-def test_an_older_backup_is_restored(store: EmbeddedStore, folder: Path, tmp_path: Path) -> None:
+def test_an_older_backup_is_restored(
+    store: EmbeddedStore, folder: Path, version: int, tmp_path: Path
+) -> None:
+    assert query(folder, "PRAGMA user_version") == (version,)
     copy = tmp_path / "old.db"
     copy.write_bytes((place(folder) / "collection.db").read_bytes())
-    assert query(folder, "PRAGMA user_version") == (1,)
     restored = store.restore("d", copy)
     assert replace(restored, name="c") == store.collection("c")
     assert bm25_ids(store, "d", "three") == ["a:0"]

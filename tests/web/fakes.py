@@ -10,12 +10,16 @@ from server.analysis.analyzer import JiebaAnalyzer
 from server.analysis.dictionary import UserDictionary
 from server.answering.answerer import Answerer
 from server.errors import GeneratorInterrupted, TanyuanError
+from server.feedback import Feedback
 from server.ingest.indexer import Indexer
 from server.lifecycle.dictionary import DictionaryChanges
 from server.lifecycle.rebuild import Rebuilder
 from server.models.contract import Generated, Message
+from server.retrieval.lexicons import Lexicons
+from server.retrieval.profiles import Profiles
 from server.retrieval.query_log import QueryLog
 from server.retrieval.searcher import Searcher
+from server.retrieval.suggest import Suggester
 from server.settings import Settings
 from server.stores.contract import Store
 from server.stores.embedded.store import EmbeddedStore
@@ -28,11 +32,13 @@ from tests.fakes import live_collections
 class ObservedStore:
     """A real store in which trouble can be made.
 
-    ``fault``: raised by every method while it is set. ``calls``: each method's name and arguments.
+    ``fault``: raised by every method while it is set; ``fail_on``: by one of this name. ``calls``: each
+    method's name and arguments.
     """
 
     def __init__(self, store: Store) -> None:
         self.fault: Exception | None = None
+        self.fail_on: dict[str, Exception] = {}
         self.calls: list[tuple[str, tuple[Any, ...]]] = []
         self._store = store
 
@@ -42,8 +48,8 @@ class ObservedStore:
             return found
 
         def call(*arguments: Any, **options: Any) -> Any:
-            if self.fault:
-                raise self.fault
+            if fault := self.fault or self.fail_on.get(name):
+                raise fault
             self.calls.append((name, arguments))
             return found(*arguments, **options)
 
@@ -111,6 +117,8 @@ def make_services(settings: Settings, *, generator: ScriptedGenerator | None = N
     live = live_collections(store, analyzer)
     indexer = Indexer(store, live)
     searcher = Searcher(store=store, live=live, reranker=None)
+    query_log = QueryLog.in_folder(settings.data)
+    suggester = Suggester(store=store, live=live, lexicons=Lexicons(store, live, query_log))
     answerer = Answerer(searcher=searcher, analyzer=analyzer, generator=generator)
 
     def components() -> Mapping[str, Component]:
@@ -126,14 +134,17 @@ def make_services(settings: Settings, *, generator: ScriptedGenerator | None = N
         store=store,
         indexer=indexer,
         searcher=searcher,
+        suggester=suggester,
         answerer=answerer,
         rebuilder=Rebuilder(store, live),
         vocabulary=Vocabulary(store.notes),
         dictionaries=DictionaryChanges(
             store, live, Vocabulary(store.notes), JiebaAnalyzer, UserDictionary()
         ),
+        profiles=Profiles(store.notes),
+        feedback=Feedback(store.notes),
         keys=Keys.in_folder(settings.data),
-        query_log=QueryLog.in_folder(settings.data),
+        query_log=query_log,
         choices=(),
         components=components,
     )

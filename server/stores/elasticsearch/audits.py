@@ -8,11 +8,12 @@ from typing import Any
 from server.documents import Chunk, Document
 from server.stores.audit import Audited, AuditedChunk, Drift
 from server.stores.elasticsearch import indices, orphans, switches
-from server.stores.elasticsearch.chunk_hits import Hit, hits_of, scan, vector_of
+from server.stores.elasticsearch.chunk_hits import Hit, hits_of, scan, vector_of, windows_in
 from server.stores.elasticsearch.client import Client
 from server.stores.elasticsearch.layout import Layout, Layouts
 from server.stores.elasticsearch.records import Record, metadata_from, read_whole, refresh
 from server.stores.elasticsearch.records import scan as scan_records
+from server.stores.windows import unpack
 
 _LOOKS = 10  # at a document that others are changing
 _PAUSE_SECONDS = 0.1
@@ -135,7 +136,7 @@ def _audited(document_id: str, whole: _Whole | None, hits: Sequence[Hit], live: 
 
 def _chunk(hit: Hit) -> AuditedChunk:
     """Whatever is there, so nothing of it is taken for granted."""
-    source = hit["_source"]
+    source, windows = hit["_source"], windows_in(hit)
     return AuditedChunk(
         key=hit["_id"],
         chunk=Chunk(
@@ -148,6 +149,7 @@ def _chunk(hit: Hit) -> AuditedChunk:
         ),
         revision=source.get("revision", 0),
         vector=vector_of(hit),
+        windows=None if windows is None else unpack(windows),
         title=source.get("title", ""),
         source=source.get("source", ""),
         metadata=metadata_from(source.get("metadata", {})),

@@ -1,5 +1,6 @@
 """A change of one document and the bulk operations of its steps: pure functions."""
 
+import base64
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from server.stores.elasticsearch.queries import label_terms, vector_json
 from server.stores.elasticsearch.records import Record
 from server.stores.filters import labels_of
 from server.stores.generations import Generation
+from server.stores.windows import pack
 
 EDITIONS = 2**20  # more than a generation ever has
 _REPAIRS = 2**16  # versions of one edition
@@ -145,6 +147,8 @@ def put_operations(
         }
         if indexed.vector is not None:
             body["vector"] = vector_json(indexed.vector)
+        if indexed.windows is not None:
+            body["windows"] = base64.b64encode(pack(indexed.windows)).decode()
         yield Operation("index", _chunk(chunk.id, target.version(revision)), body)
 
 

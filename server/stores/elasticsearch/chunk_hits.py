@@ -1,16 +1,24 @@
 """Chunks read back as they lie in a generation, with their vectors."""
 
+import base64
+import binascii
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from server.documents import Chunk, Vector
+from server.stores.contract import OwnedChunk
 from server.stores.elasticsearch.client import Client
+from server.stores.elasticsearch.errors import from_cause
+from server.stores.elasticsearch.queries import SEPARATOR, holding_query
+from server.stores.filters import Filter
 from server.stores.generations import StoredChunk
+from server.stores.windows import unpack_sound
 
 _PAGE = 500  # chunks; vectors are large as JSON
 _IDS_PER_REQUEST = 500
+_COUNTED = 100
 
 Hit = Mapping[str, Any]
 
@@ -66,6 +74,17 @@ def vector_of(hit: Hit) -> Vector | None:
     return None if found is None else np.asarray(found, dtype=np.float32)
 
 
+def windows_in(hit: Hit) -> bytes | None:
+    """As they lie there; empty where that is no base64."""
+    found = hit["_source"].get("windows")
+    if found is None:
+        return None
+    try:
+        return base64.b64decode(found, validate=True)
+    except (binascii.Error, TypeError, ValueError):
+        return b""
+
+
 def stored_chunks(
     client: Client, index: str, document_ids: Sequence[str]
 ) -> dict[str, tuple[StoredChunk, ...]]:
@@ -77,7 +96,8 @@ def stored_chunks(
             continue  # stands twice; an audit shows it
         if vector is not None:
             vector = (vector / np.linalg.norm(vector)).astype(np.float32)
-        found.setdefault(chunk.document_id, []).append(StoredChunk(chunk=chunk, vector=vector))
+        stored = StoredChunk(chunk=chunk, vector=vector, windows=unpack_sound(windows_in(hit)))
+        found.setdefault(chunk.document_id, []).append(stored)
     return {
         document_id: tuple(sorted(chunks, key=lambda each: each.chunk.position))
         for document_id, chunks in found.items()
@@ -109,3 +129,53 @@ def documents_containing(client: Client, index: str, terms: Sequence[str]) -> It
         if len(page) < _PAGE:
             return
         after = page[-1]["sort"]
+
+
+def owned_chunks(client: Client, index: str) -> Iterator[OwnedChunk]:
+    """Every chunk that a refresh has shown, by document."""
+    start = f"acl{SEPARATOR}s"
+    after: list[Any] | None = None
+    while True:
+        page = client.search(
+            index=index,
+            query={"match_all": {}},
+            sort=["document_id", "id"],
+            search_after=after,
+            size=_PAGE,
+            source_excludes=["vector"],
+            docvalue_fields=[{"field": "labels"}],
+            track_total_hits=False,
+            allow_partial_search_results=False,
+        )["hits"]["hits"]
+        for hit in page:
+            labels = hit.get("fields", {}).get("labels", ())
+            acl = tuple(label.removeprefix(start) for label in labels if label.startswith(start))
+            yield OwnedChunk(chunk=chunk_of(hit), title=hit["_source"]["title"], acl=acl)
+        if len(page) < _PAGE:
+            return
+        after = page[-1]["sort"]
+
+
+def count_holding(
+    client: Client, index: str, phrases: Sequence[Sequence[str]], condition: Filter | None
+) -> list[int]:
+    """For each phrase, how many chunks that meet the condition hold it, counted to _COUNTED."""
+    header = {"index": index, "allow_partial_search_results": False}
+    body = {"size": 0, "track_total_hits": _COUNTED}
+    lines = [
+        line
+        for terms in phrases
+        if terms
+        for line in (header, {**body, "query": holding_query(terms, condition)})
+    ]
+    answers = iter(client.msearch(searches=lines)["responses"] if lines else ())
+    counts: list[int] = []
+    for terms in phrases:
+        if not terms:
+            counts.append(0)
+            continue
+        answer: dict[str, Any] = next(answers)
+        if "error" in answer:
+            raise from_cause(int(answer.get("status", 500)), answer["error"])
+        counts.append(int(answer["hits"]["total"]["value"]))
+    return counts

@@ -18,7 +18,7 @@ from server.stores.elasticsearch.errors import from_exception
 # A server accepts its own major version and the one before, so this is understood by 8.x and 9.x.
 _COMPATIBLE = "application/vnd.elasticsearch+{}; compatible-with=8"
 _MIME = re.compile(r"application/(?:vnd\.elasticsearch\+)?(json|x-ndjson)(?:;.*)?")
-_READS = ("/_search", "/_msearch", "/_mget", "/_refresh")  # by POST
+_READS = ("/_search", "/_msearch", "/_mget", "/_termvectors", "/_refresh")  # by POST
 _CONNECTIONS = 32  # at once to one node; more wait
 
 

@@ -1,4 +1,4 @@
-"""How many documents and chunks search sees of collections."""
+"""How many documents and chunks search sees of collections, and how often an index was changed."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -36,3 +36,18 @@ def counted(client: Client, layouts: Mapping[str, Layout]) -> list[Collection]:
         )
         for number, (name, layout) in enumerate(layouts.items())
     ]
+
+
+def operations(client: Client, index: str) -> int:
+    """How many changes the index has taken; never less than before, whatever node has it."""
+    found = client.indices.stats(
+        index=index,
+        level="shards",
+        filter_path="indices.*.shards.*.seq_no,indices.*.shards.*.routing",
+    )
+    # Copies of a shard may lag behind one another, so the furthest counts.
+    return sum(
+        max(int(copy["seq_no"]["max_seq_no"]) for copy in copies if "seq_no" in copy) + 1
+        for each in found.body.get("indices", {}).values()
+        for copies in each["shards"].values()
+    )

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from server.errors import InvalidInput, TanyuanError
+from server.recipes import Recipe
 from server.stores.checks import check_writes
 from server.stores.contract import Write
 from server.stores.elasticsearch.bulk import Operation, Outcome, send, send_records
@@ -46,8 +47,8 @@ class _Due:
         return max(self.record.extent, len(self.derivation.chunks))
 
 
-def check_derivations(derivations: Sequence[Derivation], dimensions: int) -> None:
-    """Raise InvalidInput for chunks that a generation with ``dimensions`` can't take."""
+def check_derivations(derivations: Sequence[Derivation], recipe: Recipe) -> None:
+    """Raise InvalidInput for chunks that a generation of ``recipe`` can't take."""
     for derivation in derivations:
         document = derivation.document
         if document is not None and document.id != derivation.document_id:
@@ -66,7 +67,7 @@ def check_derivations(derivations: Sequence[Derivation], dimensions: int) -> Non
             for derivation in derivations
             if derivation.document is not None
         ],
-        dimensions,
+        recipe,
     )
 
 

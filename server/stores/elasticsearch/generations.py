@@ -105,7 +105,7 @@ class ElasticsearchGenerations:
         layout, found = self._generation(collection, generation)
         if edition is not None:
             _check_edition(edition, at_least=found.edition)
-        check_derivations(derivations, found.recipe.dimensions)
+        check_derivations(derivations, found.recipe)
         target = Target.derived(layout.names, found, edition)
         results = derive(self._client, layout.names, target, derivations)
         if any(isinstance(result, NoAlias) for result in results):
@@ -212,10 +212,10 @@ class ElasticsearchGenerations:
         layout = self._layouts.get(collection, fresh=True)
         live = self._fenced(layout, fence)
         _check_edition(edition, at_least=live.edition + 1)
-        if recipe.dimensions != live.recipe.dimensions:
+        kept = (live.recipe.dimensions, live.recipe.windows)
+        if (recipe.dimensions, recipe.windows) != kept:
             raise InvalidInput(
-                f"A recipe of {recipe.dimensions} dimensions can't be stamped on a generation of "
-                f"{live.recipe.dimensions}; rebuild the collection.",
+                "A generation's vectors keep their dimensions and windows; rebuild the collection.",
                 field="recipe",
             )
         # Both recipes are there before the step that says which of them counts.

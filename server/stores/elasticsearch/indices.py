@@ -28,6 +28,8 @@ def chunks_mapping(recipe: Recipe) -> dict[str, Any]:
         made["properties"]["vector"]["dims"] = recipe.dimensions
     else:
         del made["properties"]["vector"]
+    if not recipe.windows:
+        del made["properties"]["windows"]
     return {**made, "_meta": {"recipes": {"1": recipe.as_json()}}}
 
 

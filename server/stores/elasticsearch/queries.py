@@ -123,6 +123,22 @@ def text_search(query: Json, condition: Filter | None, k: int) -> Json:
     }
 
 
+def holding_query(terms: Sequence[str], condition: Filter | None) -> Json:
+    """Chunks that hold all terms, each in their bigrams or their title's; no scores."""
+    filters: list[Json] = [
+        {
+            "bool": {
+                "should": [{"term": {field: term}} for field in ("bigrams", "title_bigrams")],
+                "minimum_should_match": 1,
+            }
+        }
+        for term in dict.fromkeys(terms)
+    ]
+    if condition is not None:
+        filters.append(filter_query(condition))
+    return {"bool": {"filter": filters}}
+
+
 def vector_search(vector: Vector, condition: Filter | None, k: int) -> Json:
     """The kNN retriever's search, whose filter applies while it looks, not to what it found."""
     knn: Json = {

@@ -1,6 +1,7 @@
 """The store on Elasticsearch. What is decided, and why, stands in DECISIONS.md beside this file."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -14,21 +15,23 @@ from server.errors import (
 )
 from server.recipes import Recipe
 from server.stores.audit import Audits
-from server.stores.checks import check_writes
+from server.stores.checks import check_holding, check_terms, check_writes
 from server.stores.contract import (
     Collection,
     Deleted,
     DocumentState,
+    Frequencies,
     Legs,
     LegsRequest,
+    OwnedChunk,
     Write,
     Written,
 )
-from server.stores.elasticsearch import indices, records
+from server.stores.elasticsearch import frequencies, indices, records
 from server.stores.elasticsearch.audits import ElasticsearchAudits
-from server.stores.elasticsearch.chunk_hits import chunk_of
+from server.stores.elasticsearch.chunk_hits import chunk_of, count_holding, owned_chunks, windows_in
 from server.stores.elasticsearch.client import Client, connect
-from server.stores.elasticsearch.counts import counted
+from server.stores.elasticsearch.counts import counted, operations
 from server.stores.elasticsearch.generations import ElasticsearchGenerations
 from server.stores.elasticsearch.layout import FOLLOW_SECONDS, Layout, Layouts, read_all
 from server.stores.elasticsearch.names import FIRST, Names, check_prefix, is_generation_id
@@ -36,9 +39,11 @@ from server.stores.elasticsearch.notes import ElasticsearchNotes
 from server.stores.elasticsearch.searching import Searcher
 from server.stores.elasticsearch.snapshots import Snapshot, Snapshots
 from server.stores.elasticsearch.writer import Writer, changed
+from server.stores.filters import Filter
 from server.stores.generations import Generation, Generations
 from server.stores.note_checks import check_key, encoded
 from server.stores.notes import Notes
+from server.stores.windows import unpack_sound
 
 _CHECK_SECONDS = 5.0
 _PASSAGE_FIELDS = [
@@ -163,7 +168,7 @@ class ElasticsearchStore:
             layout = self._layouts.get(collection, fresh=True)
         if layout.live.fence or key not in {None, layout.live.key}:
             return [changed(layout)] * len(writes)
-        check_writes(writes, layout.live.recipe.dimensions)
+        check_writes(writes, layout.live.recipe)
         results = self._writer(layout).put(writes)
         if refresh and writes:
             self.refresh(collection)
@@ -211,21 +216,60 @@ class ElasticsearchStore:
         return self._searcher.search(collection, request)
 
     def passages(
-        self, collection: str, chunk_ids: Sequence[str], *, generation: str | None = None
+        self,
+        collection: str,
+        chunk_ids: Sequence[str],
+        *,
+        generation: str | None = None,
+        windows: bool = False,
     ) -> dict[str, Passage]:
+        with self._reading(collection, generation) as index:
+            fields = [*_PASSAGE_FIELDS, *(["windows"] if windows else [])]
+            found = records.get_many(self._client, index, chunk_ids, fields)
+        return {chunk_id: _passage(item) for chunk_id, item in found.items()}
+
+    def frequencies(
+        self, collection: str, terms: Mapping[str, Sequence[str]], *, generation: str | None = None
+    ) -> Frequencies:
+        check_terms(terms)
+        with self._reading(collection, generation) as index:
+            return frequencies.read(self._client, index, terms)
+
+    @contextmanager
+    def _reading(self, collection: str, generation: str | None) -> Iterator[str]:
+        """The index of a generation, or of the live one. Raises GenerationChanged where it is gone."""
         names = self._layouts.names(collection)
         index = names.chunks
         if generation is not None:
             index = names.index(generation if is_generation_id(generation) else FIRST)
         try:
-            found = records.get_many(self._client, index, chunk_ids, _PASSAGE_FIELDS)
+            yield index
         except CollectionNotFound:
             live = self.live(collection, fresh=True)
             raise GenerationChanged(
                 f"Generation {generation} of collection {collection!r} is gone; generation "
                 f"{live.id} is live. Search again."
             ) from None
-        return {chunk_id: _passage(item) for chunk_id, item in found.items()}
+
+    def owned_chunks(self, collection: str) -> Iterator[OwnedChunk]:
+        index = self._layouts.names(collection).index(self.live(collection).id)
+        records.refresh(self._client, index)
+        return owned_chunks(self._client, index)
+
+    def holding(
+        self,
+        collection: str,
+        phrases: Sequence[Sequence[str]],
+        *,
+        filter: Filter | None = None,  # noqa: A002 - the contract's name
+    ) -> list[int]:
+        check_holding(phrases, filter)
+        return count_holding(self._client, self._layouts.names(collection).chunks, phrases, filter)
+
+    def mark(self, collection: str) -> str:
+        live = self.live(collection)
+        index = self._layouts.names(collection).index(live.id)
+        return f"{live.key} {live.created_at} {operations(self._client, index)}"
 
     def register_repository(self, name: str, location: str) -> None:
         """Make or change a repository of snapshots in a folder that ``path.repo`` of every node allows.
@@ -281,4 +325,5 @@ def _passage(item: Mapping[str, Any]) -> Passage:
         source=source["source"],
         metadata=records.metadata_from(source["metadata"]),
         revision=source["revision"],
+        windows=unpack_sound(windows_in(item)),
     )

@@ -17,6 +17,7 @@ from server.stores.embedded.states import read_state
 from server.stores.embedded.strays import Strays
 from server.stores.embedded.text_follower import TextFollower
 from server.stores.embedded.text_index import TextIndexDamaged
+from server.stores.windows import unpack
 
 _PAGE = 100  # documents read in one transaction
 _TOLD = 1_000  # drifts of one part that are told one by one
@@ -202,10 +203,10 @@ def _chunks(
 ) -> Iterator[AuditedChunk]:
     labels = connection.execute("SELECT key, value FROM labels WHERE version = ?", (version,))
     terms = tuple(sorted(label_terms(labels.fetchall())))
-    for number, position, text, start, end, headings, vector in connection.execute(
+    for number, position, text, start, end, headings, vector, windows in connection.execute(
         'SELECT c.id, c.position, c.text, c.start, c."end", c.headings, '
-        "CAST(v.vector AS BLOB) "
-        "FROM chunks c LEFT JOIN vectors v ON v.chunk = c.id "
+        "CAST(v.vector AS BLOB), CAST(w.windows AS BLOB) "
+        "FROM chunks c LEFT JOIN vectors v ON v.chunk = c.id LEFT JOIN windows w ON w.chunk = c.id "
         "WHERE c.version = ? AND c.generation = ?",
         (version, generation),
     ):
@@ -221,6 +222,7 @@ def _chunks(
             ),
             revision=revision,
             vector=vector_in(vector),
+            windows=None if windows is None else unpack(windows),
             labels=terms,
         )
 

@@ -13,6 +13,7 @@ from server.stores.embedded.filters import labels_by_key
 from server.stores.embedded.states import State
 from server.stores.filters import labels_of
 from server.stores.generations import Derivation
+from server.stores.windows import pack
 
 _REMOVALS_KEPT = 100_000  # numbers of the counter for which a process can follow without reloading
 
@@ -204,6 +205,10 @@ class Change:
             self._connection.execute(
                 "INSERT INTO vectors VALUES (?, ?, ?, ?)",
                 (number, self._generation, version, indexed.vector.astype("<f4").tobytes()),
+            )
+        if indexed.windows is not None:
+            self._connection.execute(
+                "INSERT INTO windows VALUES (?, ?)", (number, pack(indexed.windows))
             )
 
 

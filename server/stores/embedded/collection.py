@@ -26,6 +26,7 @@ from server.stores.contract import (
     Collection,
     Deleted,
     DocumentState,
+    OwnedChunk,
     Write,
     Written,
 )
@@ -144,13 +145,31 @@ class OpenCollection:
             yield from batch
             last = batch[-1].document.id
 
-    def passages(self, chunk_ids: Sequence[str], generation: str | None) -> dict[str, Passage]:
+    def owned_chunks(self) -> Iterator[OwnedChunk]:
+        """Every chunk of the live generation by document; batches as of ``documents``."""
+        last = ""
+        while batch := self._read(
+            lambda c, generation, after=last: rows.owned_chunks_after(  # type: ignore[misc]
+                c, generation, after, max_chars=_SCAN_CHARS // 4
+            )
+        ):
+            yield from batch
+            last = batch[-1].chunk.document_id
+
+    def mark(self) -> str:
+        """Another one after each change, and in another collection of this name."""
+        state = self.state()
+        return f"{self.folder.name} {state.as_generation().key} {state.sequence}"
+
+    def passages(
+        self, chunk_ids: Sequence[str], generation: str | None, *, windows: bool
+    ) -> dict[str, Passage]:
         if generation is None:
-            return self._read(lambda c, live: rows.passages(c, live, chunk_ids))
+            return self._read(lambda c, live: rows.passages(c, live, chunk_ids, windows=windows))
         try:
             with self.database.reading() as connection:
                 number = read_state(connection, numbered(generation)).generation
-                return rows.passages(connection, number, chunk_ids)
+                return rows.passages(connection, number, chunk_ids, windows=windows)
         except GenerationNotFound as error:
             raise GenerationChanged(f"{error.message} Search again.") from error
 
@@ -164,7 +183,7 @@ class OpenCollection:
                         changed = _changed(state, key)
                         if changed is not None:
                             return [changed] * len(writes)
-                        check_writes(writes, state.recipe.dimensions)
+                        check_writes(writes, state.recipe)
                         change = Change(connection, state)
                         results: list[Written | TanyuanError] = [
                             change.put(write) for write in writes
@@ -216,8 +235,9 @@ class OpenCollection:
     def require_room(self, writes: Sequence[Write]) -> None:
         """Refuse before the disk is full: what is acknowledged must also reach the text index."""
         chars = sum(len(write.document.text) for write in writes)
-        chunks = sum(len(write.chunks) for write in writes)
-        needed = _RESERVE + 12 * chars + 8_192 * chunks
+        chunks = [chunk for write in writes for chunk in write.chunks]
+        windows = sum(chunk.windows.size for chunk in chunks if chunk.windows is not None)
+        needed = _RESERVE + 12 * chars + 8_192 * len(chunks) + 2 * windows
         free = shutil.disk_usage(self.folder).free
         if free < needed:
             raise StoreFull(

@@ -153,7 +153,7 @@ class EmbeddedGenerations:
         with self._opened(collection) as opened, opened.writing():
             writes = _as_writes(derivations)
             state = opened.state(numbered(generation))
-            check_writes(writes, state.recipe.dimensions)
+            check_writes(writes, state.recipe)
             live = state.state == "live"
             try:
                 with vendor_errors(opened.folder):
@@ -237,9 +237,11 @@ class EmbeddedGenerations:
                         f"{edition} is not above it.",
                         field="edition",
                     )
-                if recipe.dimensions != state.recipe.dimensions:
+                kept = (state.recipe.dimensions, state.recipe.windows)
+                if (recipe.dimensions, recipe.windows) != kept:
                     raise InvalidInput(
-                        "A generation's vectors keep their dimensions; rebuild the collection.",
+                        "A generation's vectors keep their dimensions and windows; rebuild the "
+                        "collection.",
                         field="recipe",
                     )
                 connection.execute(

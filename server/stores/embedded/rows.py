@@ -7,9 +7,10 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from server.documents import Chunk, Document, MetadataValue, Passage, StoredDocument, Vector
-from server.stores.contract import DocumentState
+from server.stores.contract import DocumentState, OwnedChunk
 from server.stores.embedded.text_index import TextEntry
 from server.stores.generations import Pending, StoredChunk
+from server.stores.windows import unpack_sound
 
 _DOCUMENT = """
     SELECT d.document_id, d.title, t.text, d.source, d.acl, d.metadata, d.revision, d.updated_at,
@@ -122,21 +123,25 @@ def metadata_of(stored: str) -> dict[str, MetadataValue]:
 
 
 def passages(
-    connection: sqlite3.Connection, generation: int, chunk_ids: Sequence[str]
+    connection: sqlite3.Connection,
+    generation: int,
+    chunk_ids: Sequence[str],
+    *,
+    windows: bool = False,
 ) -> dict[str, Passage]:
     found = {}
     for chunk_id in dict.fromkeys(chunk_ids):
         document_id, _, position = chunk_id.rpartition(":")
         row = connection.execute(
             'SELECT c.position, c.text, c.start, c."end", c.headings, d.title, d.source, '
-            "d.metadata, d.revision FROM documents d "
+            "d.metadata, d.revision, CAST(w.windows AS BLOB) FROM documents d "
             "JOIN chunks c ON c.version = d.version AND c.generation = ? AND c.position = ? "
-            "WHERE d.document_id = ?",
-            (generation, position, document_id),
+            "LEFT JOIN windows w ON w.chunk = c.id AND ? WHERE d.document_id = ?",
+            (generation, position, windows, document_id),
         ).fetchone()
         if row is None or f"{document_id}:{row[0]}" != chunk_id:
             continue
-        number, text, start, end, headings, title, source, metadata, revision = row
+        number, text, start, end, headings, title, source, metadata, revision, rows = row
         found[chunk_id] = Passage(
             chunk=Chunk(
                 document_id=document_id,
@@ -150,7 +155,37 @@ def passages(
             source=source,
             metadata=metadata_of(metadata),
             revision=revision,
+            windows=unpack_sound(rows),
         )
+    return found
+
+
+def owned_chunks_after(
+    connection: sqlite3.Connection, generation: int, document_id: str, *, max_chars: int
+) -> list[OwnedChunk]:
+    """The chunks of the next documents by id, until their texts pass ``max_chars``."""
+    found: list[OwnedChunk] = []
+    chars = 0
+    cursor = connection.execute(
+        'SELECT d.document_id, d.title, d.acl, c.position, c.text, c.start, c."end", c.headings '
+        "FROM documents d JOIN chunks c ON c.version = d.version AND c.generation = ? "
+        "WHERE d.document_id > ? ORDER BY d.document_id, c.position",
+        (generation, document_id),
+    )
+    for identity, title, acl, position, text, start, end, headings in cursor:
+        if chars > max_chars and identity != found[-1].chunk.document_id:
+            break
+        chars += len(text)
+        chunk = Chunk(
+            document_id=identity,
+            position=position,
+            text=text,
+            start=start,
+            end=end,
+            headings=tuple(json.loads(headings)),
+        )
+        found.append(OwnedChunk(chunk=chunk, title=title, acl=tuple(json.loads(acl))))
+    cursor.close()
     return found
 
 
@@ -168,12 +203,13 @@ def chunks(
     *,
     dimensions: int,
 ) -> dict[str, tuple[StoredChunk, ...]]:
-    """What the generation has of documents, by position; a vector that is damaged is none."""
+    """What the generation has of documents, by position; vectors that are damaged are none."""
     found: dict[str, list[StoredChunk]] = {}
-    for document_id, position, text, start, end, headings, vector in connection.execute(
+    for document_id, position, text, start, end, headings, vector, packed in connection.execute(
         'SELECT d.document_id, c.position, c.text, c.start, c."end", c.headings, '
-        "CAST(v.vector AS BLOB) FROM documents d JOIN chunks c ON c.version = d.version AND c.generation = ? "
-        "LEFT JOIN vectors v ON v.chunk = c.id "
+        "CAST(v.vector AS BLOB), CAST(w.windows AS BLOB) "
+        "FROM documents d JOIN chunks c ON c.version = d.version AND c.generation = ? "
+        "LEFT JOIN vectors v ON v.chunk = c.id LEFT JOIN windows w ON w.chunk = c.id "
         "WHERE d.document_id IN (SELECT value FROM json_each(?)) ORDER BY c.position",
         (generation, json.dumps(list(document_ids))),
     ):
@@ -188,8 +224,12 @@ def chunks(
         kept = vector_in(vector)
         if kept is not None and not (kept.shape == (dimensions,) and np.isfinite(kept).all()):
             kept = None
-        found.setdefault(document_id, []).append(StoredChunk(chunk=chunk, vector=kept))
-    return {document_id: tuple(stored) for document_id, stored in found.items()}
+        windows = unpack_sound(packed)
+        if windows is not None and windows.shape[1] != dimensions:
+            windows = None
+        stored = StoredChunk(chunk=chunk, vector=kept, windows=windows)
+        found.setdefault(document_id, []).append(stored)
+    return {document_id: tuple(chunks) for document_id, chunks in found.items()}
 
 
 def chunk_ids(connection: sqlite3.Connection, numbers: Sequence[int]) -> dict[int, str]:

@@ -3,7 +3,7 @@
 import sqlite3
 from datetime import UTC, datetime
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 # Every document version, chunk and removal takes the next number of one counter (state.sequence) as
 # its primary key, so "what changed since n" is a range of primary keys in each table, and a version
@@ -78,6 +78,10 @@ CREATE TABLE vectors (
     version INTEGER NOT NULL,
     vector BLOB NOT NULL
 );
+CREATE TABLE windows (
+    chunk INTEGER PRIMARY KEY REFERENCES chunks ON DELETE CASCADE,
+    windows BLOB NOT NULL
+);
 CREATE TABLE removals (
     sequence INTEGER PRIMARY KEY,
     generation INTEGER NOT NULL,
@@ -122,17 +126,26 @@ _FROM_1 = (
     "UPDATE generations SET created_at = coalesce((SELECT min(updated_at) FROM documents), :now)",
     "PRAGMA user_version = 2",
 )
+# Version 2 kept one vector a chunk.
+_FROM_2 = (
+    """CREATE TABLE windows (
+        chunk INTEGER PRIMARY KEY REFERENCES chunks ON DELETE CASCADE,
+        windows BLOB NOT NULL
+    )""",
+    "PRAGMA user_version = 3",
+)
+_STEPS = {1: _FROM_1 + _FROM_2, 2: _FROM_2}
 
 
 def migrate(connection: sqlite3.Connection) -> bool:
-    """Give a file of version 1 the present tables, in one transaction; False for an unknown version."""
-    if _version(connection) == 1:
+    """Give an older file the present tables, in one transaction; False for an unknown version."""
+    if _version(connection) in _STEPS:
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
         connection.execute("BEGIN IMMEDIATE")
         try:
-            if _version(connection) == 1:  # else another process was faster
-                for statement in _FROM_1:
-                    connection.execute(statement, {"now": now} if ":now" in statement else {})
+            # None where another process was faster.
+            for statement in _STEPS.get(_version(connection), ()):
+                connection.execute(statement, {"now": now} if ":now" in statement else {})
             connection.execute("COMMIT")
         except BaseException:
             if connection.in_transaction:

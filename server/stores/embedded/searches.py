@@ -3,7 +3,7 @@
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from server.documents import Vector, document_id_of
@@ -14,16 +14,18 @@ from server.errors import (
     StoreUnavailable,
     TanyuanError,
 )
-from server.stores.checks import check_request, no_vectors
-from server.stores.contract import Leg, Legs, LegsRequest
+from server.stores.checks import check_holding, check_request, check_terms, no_vectors
+from server.stores.contract import Frequencies, Leg, Legs, LegsRequest
 from server.stores.embedded import rows
 from server.stores.embedded.database import Database, vendor_errors
 from server.stores.embedded.locks import WriteLock
-from server.stores.embedded.states import State, named, read_state
+from server.stores.embedded.states import State, named, numbered, read_state
 from server.stores.embedded.text_follower import TextFollower
 from server.stores.embedded.vector_index import VectorIndex
+from server.stores.filters import Filter
 
 _IDLE_SECONDS = 30.0
+_PHRASE_FIELDS = ("bigrams", "title_bigrams")
 
 
 class Searches:
@@ -99,15 +101,38 @@ class Searches:
                 self._state(state.generation)
                 return legs
 
+    def frequencies(
+        self, terms: Mapping[str, Sequence[str]], generation: str | None
+    ) -> Frequencies:
+        """Raises InvalidInput, GenerationChanged."""
+        check_terms(terms)
+        try:
+            state = self._state(None if generation is None else numbered(generation))
+            return self.text(state.generation).frequencies(terms)
+        except GenerationNotFound as error:
+            raise GenerationChanged(f"{error.message} Search again.") from error
+
     def containing(self, terms: tuple[str, ...]) -> Iterator[str]:
         """Ids of documents of which the live generation has a chunk that holds every term."""
         last = None
         text = self.text(self._state().generation)
-        for chunk_id in text.containing(("bigrams", "title_bigrams"), terms):
+        for chunk_id in text.containing(_PHRASE_FIELDS, terms):
             document_id = document_id_of(chunk_id)
             if document_id != last:  # a document's chunks have numbers in a row
                 yield document_id
             last = document_id
+
+    def holding(self, phrases: Sequence[Sequence[str]], condition: Filter | None) -> list[int]:
+        """For each phrase, how many chunks of the live generation that meet the condition hold it."""
+        check_holding(phrases, condition)
+        while True:
+            state = self._state()
+            # What was dropped in the middle may have been counted in part only.
+            with contextlib.suppress(GenerationNotFound):
+                text = self.text(state.generation)
+                counts = text.count_holding(_PHRASE_FIELDS, phrases, condition)
+                self._state(state.generation)
+                return counts
 
     def _state(self, generation: int | None = None) -> State:
         with self._database.reading() as connection:

@@ -24,8 +24,10 @@ from server.stores.contract import (
     Collection,
     Deleted,
     DocumentState,
+    Frequencies,
     Legs,
     LegsRequest,
+    OwnedChunk,
     Write,
     Written,
 )
@@ -37,6 +39,7 @@ from server.stores.embedded.generations import EmbeddedGenerations
 from server.stores.embedded.locks import WriteLock
 from server.stores.embedded.notes import EmbeddedNotes
 from server.stores.fences import LIFT_SECONDS, await_unfenced
+from server.stores.filters import Filter
 from server.stores.generations import Generation, Generations
 from server.stores.note_checks import check_key, encoded
 from server.stores.notes import Notes
@@ -190,10 +193,39 @@ class EmbeddedStore:
             return opened.searches.search(request)
 
     def passages(
-        self, collection: str, chunk_ids: Sequence[str], *, generation: str | None = None
+        self,
+        collection: str,
+        chunk_ids: Sequence[str],
+        *,
+        generation: str | None = None,
+        windows: bool = False,
     ) -> dict[str, Passage]:
         with self._opened(collection) as opened:
-            return opened.passages(chunk_ids, generation)
+            return opened.passages(chunk_ids, generation, windows=windows)
+
+    def owned_chunks(self, collection: str) -> Iterator[OwnedChunk]:
+        with self._opened(collection) as opened:
+            yield from opened.owned_chunks()
+
+    def holding(
+        self,
+        collection: str,
+        phrases: Sequence[Sequence[str]],
+        *,
+        filter: Filter | None = None,  # noqa: A002 - the contract's name
+    ) -> list[int]:
+        with self._opened(collection) as opened:
+            return opened.searches.holding(phrases, filter)
+
+    def mark(self, collection: str) -> str:
+        with self._opened(collection) as opened:
+            return opened.mark()
+
+    def frequencies(
+        self, collection: str, terms: Mapping[str, Sequence[str]], *, generation: str | None = None
+    ) -> Frequencies:
+        with self._opened(collection) as opened:
+            return opened.searches.frequencies(terms, generation)
 
     def refresh(self, collection: str) -> None:
         with self._opened(collection) as opened:

@@ -4,20 +4,23 @@ import contextlib
 import logging
 import shutil
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import TypeVar
 
 from server.errors import StoreUnavailable
-from server.stores.contract import LegsRequest
+from server.stores.contract import Frequencies, LegsRequest
 from server.stores.embedded import rows
 from server.stores.embedded.database import Database
 from server.stores.embedded.filters import text_query
 from server.stores.embedded.locks import WriteLock
 from server.stores.embedded.states import State, named, read_state
 from server.stores.embedded.text_index import TextIndex, TextIndexDamaged
+from server.stores.filters import Filter
 
 _log = logging.getLogger(__name__)
+_T = TypeVar("_T")
 
 
 def text_folder(generation: int, number: int) -> str:
@@ -55,20 +58,24 @@ class TextFollower:
         self._open: tuple[str, TextIndex] | None = None
 
     def search(self, request: LegsRequest) -> tuple[list[tuple[str, float]], int]:
-        """((chunk id, score) in order, how many match).
+        """((chunk id, score) in order, how many match)."""
+        return self._asked(lambda state: self._search(state, request))
+
+    def frequencies(self, terms: Mapping[str, Sequence[str]]) -> Frequencies:
+        return self._asked(lambda state: self._index(state).frequencies(terms))
+
+    def _asked(self, ask: Callable[[State], _T]) -> _T:
+        """The answer of an index that is level as far as that can be had.
 
         Reads wait for no writer, but for the mending of an index that is damaged.
         """
-        state = self._state()
-        if self._open is None or state.text_sequence < state.sequence:
-            self._follow_if_free()
-            state = self._state()
+        state = self._current()
         try:
-            return self._ask(state, request)
+            return ask(state)
         except TextIndexDamaged as damage:
             self._mend_found(damage, state)
         try:
-            return self._ask(self._state(), request)
+            return ask(self._state())
         except TextIndexDamaged as again:
             raise self._unusable(again) from again
 
@@ -101,6 +108,38 @@ class TextFollower:
         except TextIndexDamaged as damage:
             raise self._unusable(damage) from damage
 
+    def count_holding(
+        self,
+        fields: tuple[str, ...],
+        phrases: Sequence[Sequence[str]],
+        condition: Filter | None,
+    ) -> list[int]:
+        """For each phrase, how many chunks that meet the condition hold it."""
+        state = self._current()
+        try:
+            return self._count_holding(state, fields, phrases, condition)
+        except TextIndexDamaged as damage:
+            self._mend_found(damage, state)
+        try:
+            return self._count_holding(self._state(), fields, phrases, condition)
+        except TextIndexDamaged as again:
+            raise self._unusable(again) from again
+
+    def _count_holding(
+        self,
+        state: State,
+        fields: tuple[str, ...],
+        phrases: Sequence[Sequence[str]],
+        condition: Filter | None,
+    ) -> list[int]:
+        text = self._index(state)
+        if condition is None:
+            return text.count_holding(fields, phrases, None)
+        with self._database.reading() as connection:
+            return text.count_holding(
+                fields, phrases, text_query(condition, text.schema, connection)
+            )
+
     def numbers(self) -> Iterator[int]:
         """Numbers of all chunks that the index has, ascending. Raises TextIndexDamaged."""
         for numbers in self._index(self._state()).numbers():
@@ -115,6 +154,14 @@ class TextFollower:
             self._apply(noting)
         except TextIndexDamaged as damage:
             self._mend(damage, noting)
+
+    def _current(self) -> State:
+        """The state, after bringing up what a killed writer left."""
+        state = self._state()
+        if self._open is None or state.text_sequence < state.sequence:
+            self._follow_if_free()
+            state = self._state()
+        return state
 
     def _follow_if_free(self) -> None:
         """The same for what a killed writer left, unless a writer is at it now."""
@@ -131,7 +178,7 @@ class TextFollower:
         with self._database.reading() as connection:
             return read_state(connection, self.generation)
 
-    def _ask(self, state: State, request: LegsRequest) -> tuple[list[tuple[str, float]], int]:
+    def _search(self, state: State, request: LegsRequest) -> tuple[list[tuple[str, float]], int]:
         text = self._index(state)
         with self._database.reading() as connection:
             condition = None

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from server.documents import TEXT_FIELDS
-from server.stores.contract import TextClause
+from server.stores.contract import Frequencies, TextClause
 from server.stores.embedded.filters import LABELS_FIELD, label_terms
+from server.stores.filters import ALWAYS
 
 if TYPE_CHECKING:
     import tantivy
@@ -186,28 +187,60 @@ class TextIndex:
         ranked.sort(key=lambda hit: (-hit[1], hit[0]))
         return ranked[:k], int(found.count)  # type: ignore[attr-defined]
 
+    def frequencies(self, terms: Mapping[str, Sequence[str]]) -> Frequencies:
+        """As BM25 counts them; the number of all chunks must count deleted ones too, as theirs do."""
+        searcher = self._searcher
+        with _damage_named():
+            return Frequencies(
+                chunks=searcher.doc_freq(LABELS_FIELD, ALWAYS),
+                of={
+                    field: {term: searcher.doc_freq(field, term) for term in found}
+                    for field, found in terms.items()
+                },
+            )
+
     def containing(self, fields: Sequence[str], terms: Sequence[str]) -> Iterator[list[int]]:
         """Pages of ascending numbers of the chunks of which one of ``fields`` holds every term."""
+        return self._pages(self._holding(fields, terms)) if terms else iter(())
+
+    def count_holding(
+        self,
+        fields: Sequence[str],
+        phrases: Sequence[Sequence[str]],
+        condition: "tantivy.Query | None",
+    ) -> list[int]:
+        """For each phrase, how many chunks that meet the condition hold every term, each in one of
+        ``fields``; 0 for a phrase without terms."""
         import tantivy  # noqa: PLC0415
 
-        query, must = tantivy.Query, tantivy.Occur.Must
-        if not terms:
-            return iter(())
-        wanted = query.boolean_query(
-            [
-                (
-                    tantivy.Occur.Should,
-                    query.boolean_query(
-                        [
-                            (must, query.term_query(self.schema, field, term, "freq"))
-                            for term in dict.fromkeys(terms)
-                        ]
-                    ),
-                )
-                for field in fields
+        query, occur = tantivy.Query, tantivy.Occur
+        counts = []
+        for terms in phrases:
+            wanted = [] if condition is None else [(occur.Must, condition)]
+            for term in dict.fromkeys(terms):
+                either = [
+                    (occur.Should, query.term_query(self.schema, field, term, "basic"))
+                    for field in fields
+                ]
+                wanted.append((occur.Must, query.boolean_query(either)))
+            with _damage_named():
+                found = self._searcher.search(query.boolean_query(wanted), limit=1)
+            counts.append(int(found.count) if terms else 0)  # type: ignore[attr-defined]
+        return counts
+
+    def _holding(self, fields: Sequence[str], terms: Sequence[str]) -> "tantivy.Query":
+        """Chunks of which one of ``fields`` holds every term."""
+        import tantivy  # noqa: PLC0415
+
+        query, occur = tantivy.Query, tantivy.Occur
+        either = []
+        for field in fields:
+            found = [
+                (occur.Must, query.term_query(self.schema, field, term, "basic"))
+                for term in dict.fromkeys(terms)
             ]
-        )
-        return self._pages(wanted)
+            either.append((occur.Should, query.boolean_query(found)))
+        return query.boolean_query(either)
 
     def numbers(self) -> Iterator[list[int]]:
         """Pages of the numbers of all chunks, ascending; one that stands twice comes twice."""

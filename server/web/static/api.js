@@ -40,6 +40,7 @@ async function call(path, { body, signal, accept = "application/json" } = {}) {
 const json = async (path, options) => (await call(path, options)).json();
 
 export const search = (body, signal) => json("/v1/search", { body, signal });
+export const suggest = (q, collection, signal) => json(`/v1/suggest?${new URLSearchParams({ q, collection })}`, { signal });
 export const collections = () => json("/v1/collections");
 export const getDocument = (collection, id, signal) =>
   json(`/v1/collections/${encodeURIComponent(collection)}/documents/${encodeURIComponent(id).replaceAll("%2F", "/")}`, { signal });

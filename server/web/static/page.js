@@ -4,6 +4,7 @@ import * as api from "./api.js";
 import { answerView } from "./answer.js";
 import { openPassage } from "./passage.js";
 import { hitView } from "./results.js";
+import { suggestBox } from "./suggest.js";
 import { TEXTS, explain, fillTexts, firstLanguage } from "./texts.js";
 import { make } from "./text.js";
 
@@ -15,6 +16,10 @@ let language = firstLanguage();
 let words = TEXTS[language];
 let running = null; // AbortController of the search under way: only the newest may show anything
 const answer = answerView(() => words, openSource);
+const suggestions = suggestBox({
+  box: $("q"), list: $("suggestions"), status: $("suggested"),
+  words: () => words, collection: chosenCollection, choose: (how) => submit(how),
+});
 
 // The address ------------------------------------------------------------------------------------
 
@@ -58,6 +63,7 @@ function showTitle() {
 async function show() {
   declined = false;
   const state = readAddress();
+  suggestions.close();
   $("q").value = state.q;
   document.querySelector(`input[name=mode][value=${state.mode}]`).checked = true;
   if ([...$("collection").options].some((option) => option.value === state.collection)) $("collection").value = state.collection;
@@ -100,7 +106,7 @@ async function runSearch(state) {
 function clear() {
   $("status").textContent = "";
   $("hits").replaceChildren();
-  for (const id of ["degraded", "pages", "stages"]) $(id).hidden = true;
+  for (const id of ["meant", "degraded", "pages", "stages"]) $(id).hidden = true;
 }
 
 function showHits(state, found, ms) {
@@ -112,6 +118,7 @@ function showHits(state, found, ms) {
   $("status").textContent = found.hits.length ? summary : none;
   if (!found.hits.length && state.page === 1) $("hits").append(make("li", { className: "hint" }, words.nothingHint));
   $("hits").append(...found.hits.map((hit) => hitView(hit, words, () => openHit(state.collection, hit))));
+  showMeant(state, found.did_you_mean);
   showDegraded(found.degraded);
   const last = found.hits.length < SIZE || (state.page + 1) * SIZE > DEEPEST;
   $("pages").hidden = state.page === 1 && last;
@@ -122,6 +129,19 @@ function showHits(state, found, ms) {
   $("stages").querySelector("tbody").replaceChildren(
     ...found.stages.map((stage) => make("tr", {}, make("th", { scope: "row" }, words.stageNames[stage.name] ?? stage.name), make("td", {}, `${stage.took_ms.toFixed(1)} ms`))),
   );
+}
+
+function showMeant(state, meant) {
+  $("meant").hidden = !meant;
+  if (!meant) return;
+  const better = { q: meant.query, page: 1 };
+  const link = make("a", { href: address({ ...state, ...better }) }, meant.query);
+  link.addEventListener("click", (event) => {
+    if (event.ctrlKey || event.metaKey || event.shiftKey) return;
+    event.preventDefault();
+    go(better);
+  });
+  $("meant").replaceChildren(words.meant, link);
 }
 
 function showDegraded(degraded) {
@@ -201,11 +221,15 @@ let composing = false; // an input method is composing: its Enter must not submi
 $("q").addEventListener("compositionstart", () => { composing = true; });
 $("q").addEventListener("compositionend", () => { setTimeout(() => { composing = false; }); });
 
+function chosenCollection() {
+  return $("collection").value || readAddress().collection;
+}
+
 function submit({ ask = false, newTab = false } = {}) {
   const q = $("q").value.trim();
   if (composing || !q) return;
-  const collection = $("collection").value || readAddress().collection;
-  const state = { q, ask, page: 1, mode: document.querySelector("input[name=mode]:checked").value, collection };
+  suggestions.close();
+  const state = { q, ask, page: 1, mode: document.querySelector("input[name=mode]:checked").value, collection: chosenCollection() };
   if (newTab) open(address(state), "_blank", "noopener");
   else go(state);
 }

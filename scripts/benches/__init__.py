@@ -1,0 +1,4 @@
+"""What scripts/bench measures, one module a bench: a docstring and ``main(argv) -> int``.
+
+Modules without a ``main`` are what benches share.
+"""

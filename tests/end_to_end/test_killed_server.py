@@ -1,5 +1,6 @@
 """kill -9 of the server while documents are put: what was acknowledged is found, once."""
 
+import http.client
 import threading
 import uuid
 from collections import Counter
@@ -69,7 +70,7 @@ def put_until_gone(server: Server, number: int, acknowledged: dict[str, int]) ->
         document_id = f"{number}-{count}"
         try:
             acknowledged[document_id] = put(server, document_id)
-        except OSError:
+        except (OSError, http.client.HTTPException):  # refused, or cut off in its answer
             return
 
 

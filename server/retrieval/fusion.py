@@ -64,7 +64,7 @@ def fuse(
     """Merge lists of (chunk id, score), each by falling score, into one by falling fused score.
 
     ``lists`` may hold "bm25" and "vector". ``worth`` is for log-odds alone. A chunk that a list lacks
-    gets nothing from it; by log-odds, the least that the list could still have given it. Fused scores
+    gets nothing from it; by log-odds, what the last of a list that was cut has. Fused scores
     lie in [0, 1] for the convex combination. Inputs are not changed.
     """
     weights: dict[Ranker, float] = {"bm25": fusion.bm25, "vector": fusion.vector}

@@ -83,7 +83,7 @@ def test_log_odds_are_scores_times_what_they_are_worth():
     assert fused == [("b:0", pytest.approx(95)), ("a:0", pytest.approx(90))]
 
 
-def test_what_a_list_lacks_gets_the_least_that_it_could_still_have_given():
+def test_what_a_cut_list_lacks_gets_what_its_last_has():
     bm25 = [("a:0", 5.0)]  # all that match
     vector = [("b:0", 0.9), ("c:0", 0.7)]  # cut
 

@@ -10,7 +10,8 @@ from server.hits import Degraded, Stage
 from server.live import Live
 from server.retrieval.clock import RequestClock
 from server.retrieval.evidence import QueryTerms, query_terms
-from server.retrieval.fusion import Worth
+from server.retrieval.exact import ExactPhrases
+from server.retrieval.fusion import Ranked, Worth
 from server.retrieval.query import SearchQuery
 from server.stores import contract
 from server.stores.contract import Legs, LegsRequest, Store, TextClause
@@ -80,6 +81,34 @@ def retrieve(
         raise failures[asked[0]]
     clock.degraded.extend(Degraded(leg, error.message) for leg, error in failures.items())
     return Retrieved(legs=legs, vector=vector)
+
+
+def holding(
+    store: Store,
+    query: SearchQuery,
+    clauses: tuple[TextClause, ...],
+    exact: ExactPhrases,
+    legs: Legs,
+    *,
+    depth: int,
+    filter_: Filter | None,
+    clock: RequestClock,
+) -> Ranked:
+    """Chunks that have all terms of the exact phrases, by BM25; none where a code that nobody quoted
+    stands in more of them than can be read, since it tells little then. Raises GenerationChanged."""
+    request = LegsRequest(
+        text=clauses,
+        holding=exact.terms,
+        filter=filter_,
+        k=depth,
+        seconds=clock.left,
+        generation=legs.generation,
+    )
+    found = store.search(query.collection, request)
+    clock.degraded.extend(Degraded("exact", error.message) for error in found.errors.values())
+    if found.bm25 is None or (found.bm25.total > depth and not exact.quoted):
+        return ()
+    return found.bm25.hits
 
 
 def weigh(

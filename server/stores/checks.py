@@ -105,6 +105,8 @@ def check_request(request: LegsRequest, dimensions: int) -> None:
             raise InvalidInput("A clause's weight must be a number from 0.", field="weight")
         for term in clause.terms:
             _check_unicode(term, field="query")
+    for term in request.holding:
+        _check_unicode(term, field="query")
     if request.filter is not None:
         for text in _strings(request.filter):
             _check_unicode(text, field="filters")

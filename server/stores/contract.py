@@ -92,6 +92,7 @@ class LegsRequest:
     """What the two retrievers are asked, side by side, under one filter.
 
     ``text``: clauses of the BM25 retriever, None to leave it out; no clauses match nothing.
+    ``holding``: terms that each chunk of the BM25 retriever must have, in its bigrams or its title's.
     ``vector``: float32 (dimensions,) of length 1 for the kNN retriever, None to leave it out.
     ``k``: hits wanted from each. ``seconds``: how long the caller waits for a store that is remote
     (None: as long as the store's own time-out); past it search raises StoreTimeout.
@@ -100,6 +101,7 @@ class LegsRequest:
     """
 
     text: tuple[TextClause, ...] | None = None
+    holding: tuple[str, ...] = ()
     vector: Vector | None = None
     filter: Filter | None = None
     k: int = 100

@@ -110,9 +110,13 @@ def text_query(weights: Mapping[tuple[str, str], float], *, at_most: int | None 
     return {"bool": {"should": should, "minimum_should_match": 1}}
 
 
-def text_search(query: Json, condition: Filter | None, k: int) -> Json:
+def text_search(
+    query: Json, condition: Filter | None, k: int, *, holding: Sequence[str] = ()
+) -> Json:
     """The BM25 retriever's search: all matches counted, ties by chunk id."""
-    if condition is not None:
+    if holding:
+        query = {"bool": {"must": [query], "filter": [holding_query(holding, condition)]}}
+    elif condition is not None:
         query = {"bool": {"must": [query], "filter": [filter_query(condition)]}}
     return {
         "query": query,
@@ -167,7 +171,7 @@ def leg_searches(
     weights = term_weights(request.text or ())
     if weights:
         query = text_query(weights, at_most=at_most)
-        searches["bm25"] = text_search(query, request.filter, request.k)
+        searches["bm25"] = text_search(query, request.filter, request.k, holding=request.holding)
     if request.vector is not None and with_vector:
         searches["vector"] = vector_search(request.vector, request.filter, request.k)
     return searches

@@ -25,7 +25,6 @@ from server.stores.embedded.vector_index import VectorIndex
 from server.stores.filters import Filter
 
 _IDLE_SECONDS = 30.0
-_PHRASE_FIELDS = ("bigrams", "title_bigrams")
 
 
 class Searches:
@@ -116,7 +115,7 @@ class Searches:
         """Ids of documents of which the live generation has a chunk that holds every term."""
         last = None
         text = self.text(self._state().generation)
-        for chunk_id in text.containing(_PHRASE_FIELDS, terms):
+        for chunk_id in text.containing(terms):
             document_id = document_id_of(chunk_id)
             if document_id != last:  # a document's chunks have numbers in a row
                 yield document_id
@@ -130,7 +129,7 @@ class Searches:
             # What was dropped in the middle may have been counted in part only.
             with contextlib.suppress(GenerationNotFound):
                 text = self.text(state.generation)
-                counts = text.count_holding(_PHRASE_FIELDS, phrases, condition)
+                counts = text.count_holding(phrases, condition)
                 self._state(state.generation)
                 return counts
 

@@ -50,6 +50,12 @@ def test_quotation_marks_between_blanks_ask_for_a_phrase(query):
         "3.5%",
         "a1",
         "第3条",
+        "in 2015",
+        "August 15th",
+        "5000Hz",
+        "101s",
+        "2-point",
+        "¥3,000",
     ],
 )
 def test_other_queries_ask_for_none(query):

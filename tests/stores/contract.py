@@ -651,7 +651,6 @@ class FilterContract(StoreContract):
 
     @settings(
         max_examples=25,
-        deadline=None,
         suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
     )
     @given(given_documents=labelled_documents(), conditions=st.lists(filters, max_size=12))

@@ -10,5 +10,6 @@ pytest_plugins = [
     "tests.services.ollama_fixtures",
     "tests.services.elasticsearch_fixtures",
     "tests.services.chromium_fixtures",
+    "tests.store_fixtures",
     "tests.product_fixtures",
 ]

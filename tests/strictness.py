@@ -6,6 +6,8 @@ together, and so do those of a server, which is then started once.
 
 import pytest
 
+from tests.services.elasticsearch import VERSIONS
+
 _SERVERS = {
     "elasticsearch": "elasticsearch",
     "ollama_url": "ollama",
@@ -22,7 +24,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_itemcollected(item: pytest.Item) -> None:
-    names = getattr(item, "fixturenames", ())
+    names = {*getattr(item, "fixturenames", ())}
+    chosen = getattr(item, "callspec", None)
+    if chosen and any(value in VERSIONS for value in chosen.params.values()):
+        names.add("elasticsearch")  # which the fixture asks for itself
     servers = [server for fixture, server in _SERVERS.items() if fixture in names]
     group = servers[0] if servers else item.nodeid.partition("::")[0]
     item.add_marker(pytest.mark.xdist_group(group))

@@ -12,6 +12,7 @@ import random
 import re
 import ssl
 import time
+import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -88,6 +89,7 @@ class Endpoint:
         self._proxy = proxy
         self._tls = ssl.create_default_context()
         self._clients: dict[int, httpx.Client] = {}  # by process: a child must not share sockets
+        weakref.finalize(self, _close, self._clients)
 
     def call(
         self,
@@ -195,6 +197,12 @@ class Endpoint:
                 ),
             )
         return client
+
+
+def _close(clients: Mapping[int, httpx.Client]) -> None:
+    own = clients.get(os.getpid())
+    if own is not None:
+        own.close()
 
 
 class _SecretQueries(httpx.BaseTransport):

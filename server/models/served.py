@@ -22,7 +22,7 @@ from server.models.estimates import cut, estimate_tokens
 from server.texts import clean_text
 
 BATCH_TEXTS = 64
-BATCH_TOKENS = 16_384
+BATCH_TOKENS = 8_192  # a server on two cores takes some ten seconds for them
 CHARS_PER_TOKEN = 64  # of a text whose beginning is looked at
 BLANK = "."  # stands for a text without a character, which servers refuse
 CHECK_SECONDS = 1.8  # of the two that a check may take
@@ -170,7 +170,7 @@ def matrix(vectors: Sequence[Any], count: int, dimensions: int, name: str) -> ND
     """Vectors of length 1, shape (count, dimensions). Raises EmbedderUnavailable for others."""
     if len(vectors) != count:
         raise EmbedderUnavailable(f"{name} gave {len(vectors)} vectors for {count} texts.")
-    out = np.empty((count, dimensions), np.float32)
+    out = np.empty((count, dimensions))
     for row, vector in enumerate(vectors):
         try:
             numbers = np.asarray(vector)
@@ -185,7 +185,8 @@ def matrix(vectors: Sequence[Any], count: int, dimensions: int, name: str) -> ND
                 "collections with it; scripts/rebuild takes those that are there over."
             )
         out[row] = numbers
-    norms = np.linalg.norm(out.astype(np.float64), axis=1, keepdims=True)
+    with np.errstate(over="ignore"):
+        norms = np.linalg.norm(out, axis=1, keepdims=True)
     if not np.isfinite(norms).all() or not norms.all():
         raise EmbedderUnavailable(f"{name} gave a vector of no direction (0, NaN or infinite).")
     unit: NDArray[np.float32] = (out / norms).astype(np.float32)

@@ -6,7 +6,6 @@ variables of the environment, and bounds no call as a whole.
 """
 
 import json
-import math
 import os
 import random
 import re
@@ -14,53 +13,27 @@ import ssl
 import time
 import weakref
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import httpx
 import tenacity
 
 from server.errors import ConfigurationError, EmbedderUnavailable
+from server.models.replies import (
+    ATTEMPTS_TO_REACH,
+    MAX_WORDS,
+    Reply,
+    Transient,
+    words_of,
+)
 
 MAX_BYTES = 64 * 2**20  # of an answer
 CONNECT_SECONDS = 5.0
-# A server that is busy is worth more patience than one that can't be reached.
-ATTEMPTS, ATTEMPTS_TO_REACH = 8, 4
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 16.0  # seconds
-BUSY = frozenset({408, 425, 429, 500, 502, 503, 504, 529})
-_WORDS = 300  # characters of a server's own words that an error repeats
 _SECRET_QUERY = "tanyuan.secret_query"  # noqa: S105 - a name
 
 T = TypeVar("T")
 SecretQuery = Callable[[], Mapping[str, str]]
-
-
-class Transient(EmbedderUnavailable):
-    """To be tried again, ``attempts`` times in all; ``pause``: after so many seconds, as the server
-    says, or None."""
-
-    def __init__(
-        self, message: str, *, pause: float | None = None, attempts: int = ATTEMPTS
-    ) -> None:
-        super().__init__(message)
-        self.pause = pause
-        self.attempts = attempts
-
-
-class TooLong(EmbedderUnavailable):
-    """The server takes no text of this length."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reply:
-    """``body``: the JSON, or None where it is none. ``words``: what the server says, to be repeated."""
-
-    status: int
-    headers: httpx.Headers
-    body: Any
-    words: str
 
 
 class Endpoint:
@@ -166,12 +139,12 @@ class Endpoint:
             body = None
         if body is None and response.is_success:
             raise Transient(f"{self.place} gave an answer that is no whole JSON.")
-        words = "" if body is None else _words_of(body)
+        words = "" if body is None else words_of(body)
         return Reply(
             status=response.status_code,
             headers=response.headers,
             body=body,
-            words=self._hide(words)[:_WORDS],
+            words=self._hide(words)[:MAX_WORDS],
         )
 
     def _hide(self, text: str) -> str:
@@ -252,79 +225,6 @@ def key_of(value: str, setting: str) -> str:
     if not re.fullmatch(r"[\x21-\x7e]*", key):
         raise ConfigurationError(f"{setting} holds a character that no key has; set it again.")
     return key
-
-
-def failure(
-    reply: Reply, place: str, *, setting: str, key_setting: str = ""
-) -> EmbedderUnavailable:
-    """The error for an answer whose status is not 200."""
-    says = f": {reply.words}" if reply.words else "."
-    what = f"{place} refused (HTTP {reply.status})"
-    if reply.status in {401, 403}:  # its words may show part of the key
-        return EmbedderUnavailable(f"{what}; check {key_setting or setting}.")
-    if 300 <= reply.status < 400:
-        return EmbedderUnavailable(
-            f"{place} sends its callers to another address (HTTP {reply.status}), which is not "
-            f"followed; set {setting} to the right one."
-        )
-    if reply.status in BUSY:
-        pause = asked(reply)
-        wait = f" It asks to wait {pause:.0f} s." if pause else ""
-        return Transient(
-            f"{place} is busy or failed (HTTP {reply.status}){says}{wait}", pause=pause
-        )
-    if reply.status in {400, 413, 422} and is_about_length(reply.words):
-        return TooLong(f"{place} takes no text of this length (HTTP {reply.status}){says}")
-    return EmbedderUnavailable(f"{what}{says}")
-
-
-def in_order(body: Any, count: int, place: str) -> list[Any]:
-    """What stands under ``embedding`` in the items of ``data``, by their ``index``.
-
-    Raises EmbedderUnavailable unless there is one an input.
-    """
-    items = body.get("data") if isinstance(body, dict) else None
-    if not isinstance(items, list) or len(items) != count:
-        got = f"{len(items)} vectors" if isinstance(items, list) else "no list of vectors"
-        raise EmbedderUnavailable(f"{place} gave {got} for {count} texts.")
-    found: dict[int, Any] = {}
-    for item in items:
-        index = item.get("index") if isinstance(item, dict) else None
-        if type(index) is not int or not 0 <= index < count or index in found:
-            raise EmbedderUnavailable(
-                f"{place} doesn't say rightly which vector is whose: an index is missing, there twice "
-                "or too large."
-            )
-        found[index] = item.get("embedding")
-    return [found[index] for index in range(count)]
-
-
-def is_about_length(words: str) -> bool:
-    return bool(
-        re.search(r"too (?:long|large)|max|exceed|context|length|less than \d+ token", words, re.I)
-    )
-
-
-def asked(reply: Reply) -> float | None:
-    """Seconds that Retry-After asks to wait, as a number or as a date; None: it doesn't."""
-    value = reply.headers.get("Retry-After", "").strip()
-    if re.fullmatch(r"\d{1,9}(?:\.\d{1,6})?", value):
-        return float(value)
-    try:
-        until = parsedate_to_datetime(value)
-    except (TypeError, ValueError, IndexError):
-        return None
-    until = until if until.tzinfo else until.replace(tzinfo=UTC)
-    return max(0.0, math.ceil((until - datetime.now(UTC)).total_seconds()))
-
-
-def _words_of(body: Any) -> str:
-    """What a server says is wrong, as OpenAI's, Ollama's and many others' answers put it."""
-    said = body.get("error", body) if isinstance(body, dict) else None
-    for name in ("message", "error_msg", "error_description", "detail"):
-        if isinstance(said, dict) and isinstance(said.get(name), str):
-            return str(said[name])
-    return said if isinstance(said, str) else ""
 
 
 def _error(state: tenacity.RetryCallState) -> Transient:

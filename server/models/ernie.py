@@ -12,9 +12,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from server.errors import ConfigurationError, EmbedderUnavailable
-from server.models.endpoint import (
+from server.models.endpoint import Endpoint, key_of
+from server.models.replies import (
     ATTEMPTS_TO_REACH,
-    Endpoint,
     Reply,
     TooLong,
     Transient,
@@ -22,7 +22,6 @@ from server.models.endpoint import (
     failure,
     in_order,
     is_about_length,
-    key_of,
 )
 from server.models.served import ServedEmbedder, Serving
 

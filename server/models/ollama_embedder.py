@@ -10,8 +10,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from server.errors import ConfigurationError, EmbedderUnavailable
-from server.models.endpoint import Endpoint, Reply, TooLong, Transient, failure
+from server.models.endpoint import Endpoint
 from server.models.ollama_client import Client
+from server.models.replies import Reply, Transient, failure
 from server.models.served import Facts, ServedEmbedder, Serving
 
 MAX_TOKENS = 2048  # of a text: the context that Ollama gives a model unless told otherwise
@@ -57,7 +58,7 @@ class OllamaEmbedder(ServedEmbedder):
     def _find_digest(self, seconds: float) -> str:
         def read(reply: Reply) -> str:
             if reply.status != 200:
-                raise self._failure(reply)
+                raise self._error(reply)
             models = reply.body.get("models") if isinstance(reply.body, dict) else None
             wanted = {self._model, f"{self._model}:latest"}
             for found in models if isinstance(models, list) else ():
@@ -73,7 +74,7 @@ class OllamaEmbedder(ServedEmbedder):
 
         def read(reply: Reply) -> int:
             if reply.status != 200:
-                raise self._failure(reply)
+                raise self._error(reply)
             about = reply.body.get("model_info") if isinstance(reply.body, dict) else None
             about = about if isinstance(about, dict) else {}
             trained = about.get(f"{about.get('general.architecture')}.context_length")
@@ -106,7 +107,7 @@ class OllamaEmbedder(ServedEmbedder):
     def _vectors(self, texts: Sequence[str], *, seconds: float) -> Sequence[Any]:
         def read(reply: Reply) -> list[Any]:
             if reply.status != 200:
-                raise self._failure(reply)
+                raise self._error(reply)
             vectors = reply.body.get("embeddings") if isinstance(reply.body, dict) else None
             if not isinstance(vectors, list) or len(vectors) != len(texts):
                 got = f"{len(vectors)} vectors" if isinstance(vectors, list) else "no vectors"
@@ -121,11 +122,9 @@ class OllamaEmbedder(ServedEmbedder):
         }
         return self._endpoint.call("/api/embed", body, seconds=seconds, read=read)
 
-    def _failure(self, reply: Reply) -> EmbedderUnavailable:
+    def _error(self, reply: Reply) -> EmbedderUnavailable:
         if reply.status == 404 and "model" in reply.words:
             return self._missing()
-        if reply.status == 500 and "context length" in reply.words:  # as some versions put it
-            return TooLong(f"{self._endpoint.place} takes no text of this length: {reply.words}")
         return failure(reply, self._endpoint.place, setting="OLLAMA_HOST")
 
     def _missing(self) -> EmbedderUnavailable:

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from server.errors import EmbedderUnavailable
-from server.models.endpoint import Endpoint, Reply, Transient, failure, in_order, key_of
+from server.models.endpoint import Endpoint, key_of
+from server.models.replies import Reply, Transient, failure, in_order
 from server.models.served import Facts, ServedEmbedder, Serving
 
 URL_SETTING, KEY_SETTING = "TANYUAN_OPENAI_URL", "TANYUAN_OPENAI_API_KEY"

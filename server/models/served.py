@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from server.documents import Vector
 from server.errors import EmbedderUnavailable
-from server.models.endpoint import TooLong
 from server.models.estimates import cut, estimate_tokens
+from server.models.replies import TooLong, Transient
 from server.texts import clean_text
 
 BATCH_TEXTS = 64
@@ -26,7 +26,10 @@ BATCH_TOKENS = 8_192  # a server on two cores takes some ten seconds for them
 CHARS_PER_TOKEN = 64  # of a text whose beginning is looked at
 BLANK = "."  # stands for a text without a character, which servers refuse
 CHECK_SECONDS = 1.8  # of the two that a check may take
-CHECK_AGAIN_SECONDS = 5.0
+AGAIN_SECONDS = (
+    5.0  # for which a server that failed is not asked for a query, nor whether it is back
+)
+SHORT_CHARS = 16  # no server finds such a text too long
 # Of the contrastive loss, by the model's name, where it was published; FALLBACK is that of
 # sentence-transformers' loss (scale 20), and suits vectors that spread as widely as OpenAI's.
 TEMPERATURES = (
@@ -71,9 +74,7 @@ class ServedEmbedder(abc.ABC):
     def __init__(self, model: str, serving: Serving) -> None:
         self._serving = serving
         self.temperature = temperature(model)
-        self._lock = threading.Lock()
-        self._failed: EmbedderUnavailable | None = None
-        self._checked_at = 0.0
+        self._failure: tuple[float, EmbedderUnavailable] | None = None  # the last call's, and when
 
     @abc.abstractmethod
     def _ask(self, texts: Sequence[str], *, seconds: float) -> Sequence[Any]:
@@ -93,6 +94,11 @@ class ServedEmbedder(abc.ABC):
         self._embed(["warm up"], seconds=self._serving.seconds)
 
     def embed_query(self, text: str) -> Vector:
+        failed = self._failed_lately()
+        if isinstance(
+            failed, Transient
+        ):  # so that not every search waits for a server that is gone
+            raise EmbedderUnavailable(failed.message) from failed
         prepared = self._prepare(self._serving.query_prefix + text)
         vector: Vector = self._embed([prepared], seconds=self._serving.query_seconds)[0]
         return vector
@@ -112,13 +118,10 @@ class ServedEmbedder(abc.ABC):
 
         Asks only after a failure, and now and then: a call may cost money.
         """
-        with self._lock:
-            failed, since = self._failed, time.monotonic() - self._checked_at
-            if failed is not None and since >= CHECK_AGAIN_SECONDS:
-                self._checked_at = time.monotonic()
+        failed = self._failed_lately()
         if failed is not None:
-            if since < CHECK_AGAIN_SECONDS:
-                raise failed
+            raise EmbedderUnavailable(failed.message) from failed
+        if self._failure is not None:
             self._embed(["check"], seconds=CHECK_SECONDS)
         return f"{self.name} with {self.dimensions} dimensions"
 
@@ -127,10 +130,15 @@ class ServedEmbedder(abc.ABC):
             found = self._ask_shorter(texts, time.monotonic() + seconds)
             vectors = matrix(found, len(texts), self.dimensions, self.name)
         except EmbedderUnavailable as error:
-            self._failed = error
+            self._failure = (time.monotonic(), error)
             raise
-        self._failed = None
+        self._failure = None
         return vectors
+
+    def _failed_lately(self) -> EmbedderUnavailable | None:
+        failure = self._failure
+        lately = failure is not None and time.monotonic() - failure[0] < AGAIN_SECONDS
+        return failure[1] if failure is not None and lately else None
 
     def _ask_shorter(self, texts: Sequence[str], deadline: float) -> list[Any]:
         """Where the server finds a text too long: half of the texts at a time, then less of the one
@@ -139,7 +147,7 @@ class ServedEmbedder(abc.ABC):
         try:
             return list(self._ask(texts, seconds=left))
         except TooLong:
-            if time.monotonic() >= deadline or (len(texts) == 1 and len(texts[0]) < 2):
+            if time.monotonic() >= deadline or (len(texts) == 1 and len(texts[0]) <= SHORT_CHARS):
                 raise
         if len(texts) == 1:
             return self._ask_shorter([self._prepare(texts[0][: len(texts[0]) * 2 // 3])], deadline)

@@ -17,7 +17,8 @@ def open_embedder(kind: str, model: str, settings: Settings) -> Embedder:
     """
     serving = Serving(
         seconds=settings.embedder_timeout,
-        query_seconds=min(settings.search_timeout, settings.embedder_timeout),
+        # The other half is for the search by words, where the server is silent.
+        query_seconds=min(settings.search_timeout / 2, settings.embedder_timeout),
         facts=settings.data / "embedders.json",
         query_prefix=settings.embedder_query_prefix,
         passage_prefix=settings.embedder_passage_prefix,

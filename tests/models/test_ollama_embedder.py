@@ -62,6 +62,7 @@ def test_it_starts_without_ollama_and_serves_when_that_is_back(
     with pytest.raises(EmbedderUnavailable):
         embedder.check()
     ollama_server.start()
+    assert embedder.embed_documents(["差旅"])[0] == pytest.approx(vector, abs=1e-4)
     assert embedder.embed_query("差旅") == pytest.approx(vector, abs=1e-4)
     assert "64 dimensions" in embedder.check()
 

@@ -385,14 +385,41 @@ def test_an_address_that_is_none_is_refused(make: Any, url: str) -> None:
     assert "p4ss" not in refused.value.message
 
 
-def test_whether_it_answers_is_asked_only_after_a_failure(
+def test_queries_do_not_wait_for_a_server_that_failed_just_now(
+    server: EmbeddingServer, make: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    embedder = make(seconds=0.3)
+    server.faults = [Answer(500)] * 2
+    failing(embedder)
+    asked = len(server.requests)
+    with pytest.raises(EmbedderUnavailable, match="HTTP 500"):
+        embedder.embed_query("差旅")
+    assert len(server.requests) == asked
+    server.faults = []
+    monkeypatch.setattr("server.models.served.AGAIN_SECONDS", 0.0)
+    assert embedder.embed_query("差旅").shape == (64,)
+
+
+def test_a_refusal_for_other_reasons_than_length_makes_no_text_shorter(
     server: EmbeddingServer, make: Any
+) -> None:
+    server.faults = [Answer(400, {"error": {"message": "dimensions exceeds the maximum of 64"}})]
+    assert "maximum of 64" in failing(make())
+    assert len(server.requests) == 1
+
+
+def test_whether_it_answers_is_asked_only_after_a_failure(
+    server: EmbeddingServer, make: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     embedder = make()
     assert "64 dimensions" in embedder.check()
     assert server.requests == []
     server.faults = [Answer(400)]
     failing(embedder)
+    with pytest.raises(EmbedderUnavailable, match="HTTP 400"):
+        embedder.check()
+    assert len(server.requests) == 1
+    monkeypatch.setattr("server.models.served.AGAIN_SECONDS", 0.0)
     assert "64 dimensions" in embedder.check()  # asked now, and well again
     assert len(server.requests) == 2
     embedder.check()

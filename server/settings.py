@@ -59,6 +59,7 @@ class Settings:
     openai_url: str = "https://api.openai.com/v1"
     openai_api_key: str = field(default="", repr=False)
     openai_dimensions: int = 0  # 0: the model's own
+    openai_query_model: str = ""  # where queries have a model of their own
     ernie_url: str = "https://aip.baidubce.com"
     ernie_api_key: str = field(default="", repr=False)
     ernie_secret_key: str = field(default="", repr=False)

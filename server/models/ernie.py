@@ -85,7 +85,7 @@ class ErnieEmbedder(ServedEmbedder):
     def _prepare(self, text: str) -> str:
         return super()._prepare(text[:MAX_CHARS])
 
-    def _ask(self, texts: Sequence[str], *, seconds: float) -> Sequence[Any]:
+    def _ask(self, texts: Sequence[str], *, seconds: float, query: bool = False) -> Sequence[Any]:  # noqa: ARG002
         deadline = time.monotonic() + seconds
         used = ""
 

@@ -87,7 +87,7 @@ class OllamaEmbedder(ServedEmbedder):
         (vector,) = self._vectors(["dimensions"], seconds=seconds)
         return {"dimensions": len(vector), "max_tokens": tokens}
 
-    def _ask(self, texts: Sequence[str], *, seconds: float) -> Sequence[Any]:
+    def _ask(self, texts: Sequence[str], *, seconds: float, query: bool = False) -> Sequence[Any]:  # noqa: ARG002
         deadline = time.monotonic() + seconds
         self._check_digest(seconds)
         return self._vectors(texts, seconds=max(0.001, deadline - time.monotonic()))

@@ -26,10 +26,20 @@ MAX_TOKENS = 512  # of models that nothing is known of
 
 
 class OpenAIEmbedder(ServedEmbedder):
-    """``dimensions``: to be asked of models that can give fewer; 0: the model's own."""
+    """``dimensions``: to be asked of models that can give fewer; 0: the model's own.
+
+    ``query_model``: the name under which a server has the model for queries, where that is another.
+    """
 
     def __init__(
-        self, model: str, *, url: str, key: str = "", dimensions: int = 0, serving: Serving
+        self,
+        model: str,
+        *,
+        url: str,
+        key: str = "",
+        dimensions: int = 0,
+        query_model: str = "",
+        serving: Serving,
     ) -> None:
         """Asks the server only where it was never asked and the model is none of KNOWN.
 
@@ -38,6 +48,7 @@ class OpenAIEmbedder(ServedEmbedder):
         super().__init__(model, serving)
         self.name = f"openai:{model}"
         self._model = model
+        self._query_model = query_model or model
         self._asked_dimensions = dimensions
         key = key_of(key, KEY_SETTING)
         self._endpoint = Endpoint(
@@ -50,7 +61,8 @@ class OpenAIEmbedder(ServedEmbedder):
         known_dimensions, known_tokens = KNOWN.get(model, (0, MAX_TOKENS))
         self.max_tokens = serving.max_tokens or known_tokens
         self.dimensions = dimensions or known_dimensions or self._find_dimensions()
-        self.identity = f"openai:{model}:{self.dimensions}"
+        models = model if self._query_model == model else f"{model}+{query_model}"
+        self.identity = f"openai:{models}:{self.dimensions}"
 
     def _find_dimensions(self) -> int:
         facts = Facts(self._serving.facts)
@@ -62,10 +74,10 @@ class OpenAIEmbedder(ServedEmbedder):
         facts.put(subject, dimensions=len(vector))
         return len(vector)
 
-    def _ask(self, texts: Sequence[str], *, seconds: float) -> Sequence[Any]:
+    def _ask(self, texts: Sequence[str], *, seconds: float, query: bool = False) -> Sequence[Any]:
         # Floats are what every server of this protocol gives; base64 is taken from those that prefer it.
         body: dict[str, Any] = {
-            "model": self._model,
+            "model": self._query_model if query else self._model,
             "input": list(texts),
             "encoding_format": "float",
         }
@@ -78,9 +90,10 @@ class OpenAIEmbedder(ServedEmbedder):
     def _read(self, reply: Reply, count: int) -> list[Any]:
         place = self._endpoint.place
         if reply.status == 404:
+            names = " or ".join(repr(name) for name in {self._model: 1, self._query_model: 1})
             said = f" ({reply.words})" if reply.words else ""
             raise EmbedderUnavailable(
-                f"{place} has no model {self._model!r}, or no embeddings at this address{said}; check "
+                f"{place} has no model {names}, or no embeddings at this address{said}; check "
                 f"TANYUAN_EMBEDDER and {URL_SETTING}, which ends in /v1 as a rule."
             )
         if reply.status != 200:

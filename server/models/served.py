@@ -77,8 +77,8 @@ class ServedEmbedder(abc.ABC):
         self._failure: tuple[float, EmbedderUnavailable] | None = None  # the last call's, and when
 
     @abc.abstractmethod
-    def _ask(self, texts: Sequence[str], *, seconds: float) -> Sequence[Any]:
-        """A vector a text, in order, as the server gives them.
+    def _ask(self, texts: Sequence[str], *, seconds: float, query: bool = False) -> Sequence[Any]:
+        """A vector a text, in order, as the server gives them. ``query``: they are queries.
 
         Raises TooLong, also where only one of the texts is, and EmbedderUnavailable.
         """
@@ -100,7 +100,7 @@ class ServedEmbedder(abc.ABC):
         ):  # so that not every search waits for a server that is gone
             raise EmbedderUnavailable(failed.message) from failed
         prepared = self._prepare(self._serving.query_prefix + text)
-        vector: Vector = self._embed([prepared], seconds=self._serving.query_seconds)[0]
+        vector: Vector = self._embed([prepared], seconds=self._serving.query_seconds, query=True)[0]
         return vector
 
     def embed_documents(self, texts: Sequence[str]) -> NDArray[np.float32]:
@@ -125,9 +125,11 @@ class ServedEmbedder(abc.ABC):
             self._embed(["check"], seconds=CHECK_SECONDS)
         return f"{self.name} with {self.dimensions} dimensions"
 
-    def _embed(self, texts: Sequence[str], *, seconds: float) -> NDArray[np.float32]:
+    def _embed(
+        self, texts: Sequence[str], *, seconds: float, query: bool = False
+    ) -> NDArray[np.float32]:
         try:
-            found = self._ask_shorter(texts, time.monotonic() + seconds)
+            found = self._ask_shorter(texts, time.monotonic() + seconds, query)
             vectors = matrix(found, len(texts), self.dimensions, self.name)
         except EmbedderUnavailable as error:
             self._failure = (time.monotonic(), error)
@@ -140,20 +142,21 @@ class ServedEmbedder(abc.ABC):
         lately = failure is not None and time.monotonic() - failure[0] < AGAIN_SECONDS
         return failure[1] if failure is not None and lately else None
 
-    def _ask_shorter(self, texts: Sequence[str], deadline: float) -> list[Any]:
+    def _ask_shorter(self, texts: Sequence[str], deadline: float, query: bool) -> list[Any]:
         """Where the server finds a text too long: half of the texts at a time, then less of the one
         text. Its tokenizer isn't here, so its word is all there is."""
         left = max(0.001, deadline - time.monotonic())
         try:
-            return list(self._ask(texts, seconds=left))
+            return list(self._ask(texts, seconds=left, query=query))
         except TooLong:
             if time.monotonic() >= deadline or (len(texts) == 1 and len(texts[0]) <= SHORT_CHARS):
                 raise
         if len(texts) == 1:
-            return self._ask_shorter([self._prepare(texts[0][: len(texts[0]) * 2 // 3])], deadline)
+            less = self._prepare(texts[0][: len(texts[0]) * 2 // 3])
+            return self._ask_shorter([less], deadline, query)
         middle = len(texts) // 2
-        halves = (self._ask_shorter(part, deadline) for part in (texts[:middle], texts[middle:]))
-        return [vector for half in halves for vector in half]
+        parts = (texts[:middle], texts[middle:])
+        return [vector for part in parts for vector in self._ask_shorter(part, deadline, query)]
 
     def _prepare(self, text: str) -> str:
         begin = clean_text(text[: CHARS_PER_TOKEN * self.max_tokens])

@@ -44,6 +44,7 @@ def open_embedder(kind: str, model: str, settings: Settings) -> Embedder:
             url=settings.openai_url,
             key=settings.openai_api_key,
             dimensions=settings.openai_dimensions,
+            query_model=settings.openai_query_model,
             serving=serving,
         )
     if kind == "ernie":

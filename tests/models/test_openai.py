@@ -32,6 +32,7 @@ def make(server: EmbeddingServer, tmp_path: Path) -> Any:
         url: str = "",
         key: str = OPENAI_KEY,
         dimensions: int = 64,
+        query_model: str = "",
         **options: Any,
     ) -> OpenAIEmbedder:
         given = {"seconds": 20.0, "query_seconds": 5.0, "facts": tmp_path / "facts.json"}
@@ -40,6 +41,7 @@ def make(server: EmbeddingServer, tmp_path: Path) -> Any:
             url=url or f"{server.url}/v1",
             key=key,
             dimensions=dimensions,
+            query_model=query_model,
             serving=Serving(**(given | options)),
         )
 
@@ -88,6 +90,18 @@ def test_prefixes_go_before_queries_and_passages_and_into_the_fingerprint(
     others = {make().fingerprint, make(query_prefix="passage: ", passage_prefix="query: ")}
     assert embedder.fingerprint not in others
     assert embedder.fingerprint.startswith("openai:tiny:64:")
+
+
+def test_queries_may_have_a_model_of_their_own(server: EmbeddingServer, make: Any) -> None:
+    server.models = {"tiny-query", "tiny-passage"}
+    embedder = make("tiny-passage", query_model="tiny-query")
+    embedder.embed_query("差旅")
+    embedder.embed_documents(["差旅"])
+    asked = [call.body["model"] for call in server.requests]
+    assert asked == ["tiny-query", "tiny-passage"]
+    assert embedder.fingerprint != make("tiny-passage").fingerprint
+    with pytest.raises(EmbedderUnavailable, match="'tiny-passage' or 'none'"):
+        make("tiny-passage", query_model="none").embed_query("差旅")
 
 
 def test_openais_own_models_are_known_without_asking(server: EmbeddingServer, make: Any) -> None:

@@ -26,9 +26,7 @@ BATCH_TOKENS = 8_192  # a server on two cores takes some ten seconds for them
 CHARS_PER_TOKEN = 64  # of a text whose beginning is looked at
 BLANK = "."  # stands for a text without a character, which servers refuse
 CHECK_SECONDS = 1.8  # of the two that a check may take
-AGAIN_SECONDS = (
-    5.0  # for which a server that failed is not asked for a query, nor whether it is back
-)
+AGAIN_SECONDS = 5.0  # for which a server that failed is asked for no query, nor whether it is back
 SHORT_CHARS = 16  # no server finds such a text too long
 # Of the contrastive loss, by the model's name, where it was published; FALLBACK is that of
 # sentence-transformers' loss (scale 20), and suits vectors that spread as widely as OpenAI's.
@@ -59,7 +57,7 @@ class Serving:
 
 
 class ServedEmbedder(abc.ABC):
-    """An Embedder on a server. Thread-safe; may be used before and after a fork.
+    """An Embedder on a server. Thread-safe; a child after a fork opens connections of its own.
 
     A subclass sets ``name``, ``max_tokens``, ``dimensions`` and ``identity``, which says what the
     model is, whatever server it is on.
@@ -75,6 +73,7 @@ class ServedEmbedder(abc.ABC):
         self._serving = serving
         self.temperature = temperature(model)
         self._failure: tuple[float, EmbedderUnavailable] | None = None  # the last call's, and when
+        self._waking = threading.Lock()
 
     @abc.abstractmethod
     def _ask(self, texts: Sequence[str], *, seconds: float, query: bool = False) -> Sequence[Any]:
@@ -95,13 +94,27 @@ class ServedEmbedder(abc.ABC):
 
     def embed_query(self, text: str) -> Vector:
         failed = self._failed_lately()
-        if isinstance(
-            failed, Transient
-        ):  # so that not every search waits for a server that is gone
+        if isinstance(failed, Transient):  # not every search waits for a server that is gone
             raise EmbedderUnavailable(failed.message) from failed
         prepared = self._prepare(self._serving.query_prefix + text)
-        vector: Vector = self._embed([prepared], seconds=self._serving.query_seconds, query=True)[0]
+        seconds = self._serving.query_seconds
+        try:
+            vector: Vector = self._embed([prepared], seconds=seconds, query=True)[0]
+        except Transient:
+            threading.Thread(target=self._wake, name="embedder-wake", daemon=True).start()
+            raise
         return vector
+
+    def _wake(self) -> None:
+        """Wait for the server as long as for passages: one that loads its model at the first call, as
+        Ollama does, gives up loading when the caller does, and no query waits so long."""
+        if self._waking.acquire(blocking=False):
+            try:
+                self.warm_up()
+            except EmbedderUnavailable:
+                return  # the next query says so
+            finally:
+                self._waking.release()
 
     def embed_documents(self, texts: Sequence[str]) -> NDArray[np.float32]:
         out = np.empty((len(texts), self.dimensions), np.float32)

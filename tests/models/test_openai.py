@@ -414,6 +414,25 @@ def test_queries_do_not_wait_for_a_server_that_failed_just_now(
     assert embedder.embed_query("差旅").shape == (64,)
 
 
+def test_a_model_that_loads_longer_than_a_query_waits_is_waited_for_beside_it(
+    server: EmbeddingServer, make: Any
+) -> None:
+    embedder = make(query_seconds=0.2)
+    server.faults = [Answer(wait=2), lambda answer: answer]
+    with pytest.raises(EmbedderUnavailable, match="loading a model"):
+        embedder.embed_query("差旅")
+    deadline = time.monotonic() + 5
+    while True:  # without asking the server: it is known to be gone until it was reached
+        try:
+            assert embedder.embed_query("差旅").shape == (64,)
+            break
+        except EmbedderUnavailable:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+    inputs = [call.body["input"] for call in server.requests]
+    assert inputs == [["差旅"], ["warm up"], ["差旅"]]
+
+
 def test_a_refusal_for_other_reasons_than_length_makes_no_text_shorter(
     server: EmbeddingServer, make: Any
 ) -> None:

@@ -6,6 +6,7 @@ default. README.md documents every one, and a test holds it to that.
 """
 
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -20,6 +21,10 @@ StoreKind = Literal["embedded", "elasticsearch"]
 CHECKOUT = Path(__file__).resolve().parent.parent
 
 ENVIRONMENT_NAMES = {"ollama_host": "OLLAMA_HOST", "hub_endpoint": "HF_ENDPOINT"}
+
+
+_OFF, _ON = frozenset({"0", "false", "off"}), frozenset({"1", "true", "on"})
+_HOST = re.compile(r"(?=.*(?:[^\W\d]|[:.]))[\w:](?:[\w.:-]*\w)?")
 
 
 def environment_name(field_name: str) -> str:
@@ -46,6 +51,18 @@ class Settings:
     elasticsearch_replicas: int = 0
     elasticsearch_timeout: float = 30.0
     embedder: str = "auto"
+    embedder_query_prefix: str = ""  # these apply to embedders on a server
+    embedder_passage_prefix: str = ""
+    embedder_max_tokens: int = 0  # that the model reads of a text; 0: as its makers say, else 512
+    embedder_timeout: float = 60.0  # for a batch of passages, all attempts together
+    embedder_proxy: str = field(default="", repr=False)
+    openai_url: str = "https://api.openai.com/v1"
+    openai_api_key: str = field(default="", repr=False)
+    openai_dimensions: int = 0  # 0: the model's own
+    openai_query_model: str = ""  # where queries have a model of their own
+    ernie_url: str = "https://aip.baidubce.com"
+    ernie_api_key: str = field(default="", repr=False)
+    ernie_secret_key: str = field(default="", repr=False)
     reranker: str = "auto"
     generator: str = "auto"
     hub_endpoint: str = "https://huggingface.co"  # or a mirror; only scripts/fetch_models asks it
@@ -61,7 +78,7 @@ class Settings:
     generator_answer_tokens: int = 1024
     generator_timeout: float = 120.0  # longest silence of the generator
     generator_keep_alive: str = "30m"
-    offline: bool = True
+    offline: str = "1"  # or 0, or hosts that embedders may ask all the same, parted by commas
     search_timeout: float = 5.0  # a search's deadline
     rerank_timeout: float = 2.0  # the reranker's share of it
     rerank_top_n: int = 50
@@ -89,16 +106,28 @@ class Settings:
             )
         if self.chunk_tokens and not 32 <= self.chunk_tokens <= 8192:
             raise _wrong("chunk_tokens", "0, or from 32 to 8192", self.chunk_tokens)
+        self._check_served()
         if self.max_body < 1024:
             raise _wrong("max_body", "at least 1024 bytes", self.max_body)
         for name in (
             "elasticsearch_timeout",
+            "embedder_timeout",
             "generator_timeout",
             "search_timeout",
             "rerank_timeout",
         ):
             if not 0 < getattr(self, name) <= 86_400:
                 raise _wrong(name, "a number of seconds above 0", getattr(self, name))
+
+    def _check_served(self) -> None:
+        if self.embedder_max_tokens and not 32 <= self.embedder_max_tokens <= 131_072:
+            raise _wrong("embedder_max_tokens", "0, or from 32 to 131072", self.embedder_max_tokens)
+        if not 0 <= self.openai_dimensions <= 65_536:
+            raise _wrong(
+                "openai_dimensions", "0, or a number of dimensions", self.openai_dimensions
+            )
+        if self.exceptions and not all(map(_HOST.fullmatch, self.exceptions)):
+            raise _wrong("offline", "1, 0, or names of hosts parted by commas", self.offline)
 
     @classmethod
     def load(cls, environment: Mapping[str, str] = os.environ, **overrides: object) -> "Settings":
@@ -119,6 +148,15 @@ class Settings:
                 values[name] = raw
         values.update({key: value for key, value in overrides.items() if value is not None})
         return cls(**{key: _convert(key, value) for key, value in values.items()})
+
+    @property
+    def exceptions(self) -> frozenset[str] | None:
+        """The hosts beyond the local network that embedders may ask; None: any."""
+        word = self.offline.strip().lower()
+        if word in _OFF:
+            return None
+        hosts = "" if word in _ON else word
+        return frozenset(host.strip(" []").rstrip(".") for host in hosts.split(",") if host.strip())
 
     @property
     def models_folder(self) -> Path:

@@ -32,6 +32,7 @@ EMBEDDERS = (
     "BAAI/bge-small-zh-v1.5",
 )
 RERANKERS = ("BAAI/bge-reranker-base", "BAAI/bge-reranker-v2-m3", "BAAI/bge-reranker-large")
+SERVED = {"openai": "MODEL", "ernie": "embedding-v1", "ollama": "MODEL"}  # embedders on a server
 NO_FLAG_EMBEDDING = (
     "FlagEmbedding is not installed: run scripts/run without --light, or pip install 'tanyuan[bge]'"
 )
@@ -52,13 +53,13 @@ class Choice(Generic[Adapter]):
         return self.adapter is None and self.name != LIGHT
 
 
-def choose_embedder(settings: Settings) -> Choice[Embedder]:
+def choose_embedder(settings: Settings) -> Choice[Embedder]:  # noqa: PLR0911 - one a kind
     """What new collections and rebuilds are made with; one that is there is served with its own.
 
     Raises ConfigurationError where the setting names a model that can't be had: to go on without it
     would fill the index with chunks that no vector search finds.
     """
-    kind, model = _parse("embedder", settings.embedder, {"bge": "MODEL", "e5": ""})
+    kind, model = _parse("embedder", settings.embedder, {"bge": "MODEL", "e5": "", **SERVED})
     if kind == "none":
         return _none("embedder", "TANYUAN_EMBEDDER is none, so search goes by words alone")
     if kind == "e5":
@@ -68,6 +69,8 @@ def choose_embedder(settings: Settings) -> Choice[Embedder]:
         if folder is None:
             raise ConfigurationError(f"TANYUAN_EMBEDDER is {settings.embedder!r}, but {why_not}.")
         return _bge_embedder(folder, model, "TANYUAN_EMBEDDER names it")
+    if kind in SERVED:
+        return _served_embedder(kind, model, settings)
     model = next((name for name in EMBEDDERS if weights.find(name, settings.models_folder)), "")
     folder, why_not = _bge(model or EMBEDDERS[0], settings)
     if folder is not None:
@@ -173,6 +176,19 @@ def _e5(why: str) -> Choice[Embedder]:
         adapter = E5Embedder()
     except ModelUnavailable as error:
         raise ConfigurationError(error.message) from error
+    return Choice(component="embedder", adapter=adapter, name=adapter.name, reason=why)
+
+
+def _served_embedder(kind: str, model: str, settings: Settings) -> Choice[Embedder]:
+    from server.models.servers import open_embedder  # noqa: PLC0415 - only where it is wanted
+
+    try:
+        adapter = open_embedder(kind, model, settings)
+    except ModelUnavailable as error:
+        raise ConfigurationError(
+            f"The embedder {kind}:{model} can't be had: {error.message}"
+        ) from error
+    why = "TANYUAN_EMBEDDER names it"
     return Choice(component="embedder", adapter=adapter, name=adapter.name, reason=why)
 
 

@@ -111,11 +111,12 @@ def test_a_reranker_that_is_named_and_not_there_is_left_out(
 
 @pytest.mark.parametrize(
     "value",
-    ["", "openai:text-embedding-3-small", "bge", "bge:", "e5:small", "none:x", "auto:e5", "E5"],
+    ["", "openai", "openai:", "ernie", "bge", "bge:", "e5:small", "none:x", "auto:e5", "E5"],
 )
 def test_a_setting_that_is_not_supported_names_those_that_are(tmp_path: Path, value: str) -> None:
     with pytest.raises(
-        ConfigurationError, match=r"TANYUAN_EMBEDDER is .* auto, none, bge:MODEL, e5\."
+        ConfigurationError,
+        match=r"TANYUAN_EMBEDDER is .* auto, none, bge:MODEL, e5, openai:MODEL, ernie:embedding-v1, oll",
     ):
         choose_embedder(Settings(data=tmp_path, embedder=value))
     if value != "":

@@ -170,6 +170,8 @@ def open_store(settings: Settings) -> Store:
             replicas=settings.elasticsearch_replicas,
             timeout=settings.elasticsearch_timeout,
         )
+    from server.stores.embedded.faiss_index import FaissEngine  # noqa: PLC0415
     from server.stores.embedded.store import EmbeddedStore  # noqa: PLC0415
 
-    return EmbeddedStore(settings.data / "store")
+    # The same documents and BM25 whichever finds nearest vectors; another kind is one more engine here.
+    return EmbeddedStore(settings.data / "store", engine=FaissEngine())

@@ -1,6 +1,7 @@
 """Searches: the two indexes of one collection that follow its database, and what they are asked."""
 
 import contextlib
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,8 +22,10 @@ from server.stores.embedded.database import Database, vendor_errors
 from server.stores.embedded.locks import WriteLock
 from server.stores.embedded.states import State, named, numbered, read_state
 from server.stores.embedded.text_follower import TextFollower
-from server.stores.embedded.vector_index import VectorIndex
+from server.stores.embedded.vectors import VectorEngine, VectorIndex
 from server.stores.filters import Filter
+
+_log = logging.getLogger(__name__)
 
 _IDLE_SECONDS = 30.0
 _PHRASE_FIELDS = ("bigrams", "title_bigrams")
@@ -38,12 +41,14 @@ class Searches:
         database: Database,
         lock: WriteLock,
         still_there: Callable[[], bool],
+        engine: VectorEngine,
     ) -> None:
         self._folder = folder
         self._name = name
         self._database = database
         self._lock = lock
         self._still_there = still_there
+        self._engine = engine
         self._opening = threading.Lock()
         self._texts: dict[int, TextFollower] = {}
         self._vectors: dict[int, VectorIndex] = {}
@@ -58,6 +63,30 @@ class Searches:
                 )
             return self._texts[generation]
 
+    def follow(self, generation: int) -> None:
+        """Bring the indexes up to what is stored by now, under the lock of the generation's text index.
+
+        A vector index that fails is brought up by a search; the write that was done stays done.
+        """
+        self.text(generation).follow()
+        self.follow_vectors(generation)
+
+    def follow_vectors(self, generation: int) -> None:
+        if not self._engine.follows_writes:
+            return
+        try:
+            with vendor_errors(self._folder), self._database.reading() as connection:
+                state = read_state(connection, generation)
+                if state.recipe.dimensions:
+                    self._vector_index(state).follow(connection)
+        except StoreUnavailable as error:
+            _log.warning("%s: the vector index lags: %s", self._folder, error.message)
+
+    def close(self) -> None:
+        with self._opening:
+            for generation in [*self._used]:
+                self._close(generation)
+
     def forget(self, generation: int) -> None:
         """Let go of the indexes of a generation that was dropped."""
         with self._opening:
@@ -67,8 +96,8 @@ class Searches:
         with self._opening:
             self._note_use(state.generation)
             if state.generation not in self._vectors:
-                self._vectors[state.generation] = VectorIndex(
-                    state.generation, state.recipe.dimensions
+                self._vectors[state.generation] = self._engine.index(
+                    self._folder, state.generation, state.recipe.dimensions
                 )
             return self._vectors[state.generation]
 
@@ -82,7 +111,9 @@ class Searches:
 
     def _close(self, generation: int) -> None:
         self._texts.pop(generation, None)
-        self._vectors.pop(generation, None)
+        vectors = self._vectors.pop(generation, None)
+        if vectors is not None:
+            vectors.close()
         self._used.pop(generation, None)
 
     def search(self, request: LegsRequest) -> Legs:

@@ -2,8 +2,10 @@
 
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,8 +23,30 @@ _LEAVES = 256  # cached masks
 _DEAD_SHARE = 0.2  # removed vectors that are carried along before they are thrown out
 
 
-class VectorIndex:
-    """Thread-safe: many searches at once; a change waits for them and they for it.
+class FaissEngine:
+    """``vectors.VectorEngine``; everything lies in the process's memory."""
+
+    kind = "embedded"
+    follows_writes = False
+
+    def index(self, folder: Path, generation: int, dimensions: int) -> "FaissIndex":  # noqa: ARG002
+        return FaissIndex(generation, dimensions)
+
+    def keep(self, folder: Path, generations: Collection[int]) -> None:
+        """Nothing is kept."""
+
+    def keep_collections(self, folders: Collection[Path]) -> None:
+        """Nothing is kept."""
+
+    def describe(self) -> str:
+        return f"FAISS {version('faiss-cpu')}"
+
+    def close(self) -> None:
+        """Memory goes with the indexes."""
+
+
+class FaissIndex:
+    """``vectors.VectorIndex``. Thread-safe: many searches at once; a change waits for them and they for it.
 
     FAISS holds the vectors by place. Removed ones keep their place, masked out, until they are a
     fifth of all. A leaf of a filter is a mask over places: a document version's labels never change,
@@ -79,6 +103,14 @@ class VectorIndex:
         ]
         ranked.sort(key=lambda hit: (-hit[1], hit[0]))
         return ranked[:k]
+
+    def follow(self, connection: sqlite3.Connection) -> None:
+        """Bring the index up to what the connection sees, or to what it has beyond that."""
+        with self._turn:
+            self._follow(connection)
+
+    def close(self) -> None:
+        """Memory goes with the last search under way."""
 
     @contextmanager
     def _prepared(

@@ -14,7 +14,7 @@ from typing import Any, Literal, get_args
 
 from server.errors import ConfigurationError
 
-StoreKind = Literal["embedded", "elasticsearch"]
+StoreKind = Literal["embedded", "chroma", "elasticsearch"]
 
 # The default data lie in the checkout, so that scripts find them from whatever folder they are called.
 CHECKOUT = Path(__file__).resolve().parent.parent

@@ -19,7 +19,7 @@ from server.live import LiveCollections
 from server.models.choice import Choice, choose_embedder, choose_generator, choose_reranker
 from server.models.contract import Embedder
 from server.models.embedders import Embedders
-from server.models.remembering import Remembering
+from server.models.remembering_sparse import remembering
 from server.retrieval.lexicons import Lexicons
 from server.retrieval.profiles import Profiles
 from server.retrieval.query_log import QueryLog
@@ -152,7 +152,7 @@ def open_live(
 
 
 def _remembering(choice: Choice[Embedder]) -> Embedder | None:
-    return Remembering(choice.adapter) if choice.adapter else None
+    return remembering(choice.adapter) if choice.adapter else None
 
 
 def open_store(settings: Settings) -> Store:

@@ -84,7 +84,11 @@ class BgeEmbedder:
         return self._model or self._run("documents", self._load)
 
     def _load(self) -> flag.Loaded:
-        self._model = self._model or flag.load(
+        self._model = self._model or self._make()
+        return self._model
+
+    def _make(self) -> flag.Loaded:
+        return flag.load(
             "FlagModel",
             self._folder,
             max_tokens=self.max_tokens,
@@ -92,7 +96,6 @@ class BgeEmbedder:
             query_instruction_for_retrieval=self.instruction or None,
             pooling_method=self.pooling,
         )
-        return self._model
 
     def _embed(self, texts: Sequence[str], worker: str) -> NDArray[np.float32]:
         out = np.empty((len(texts), self.dimensions), np.float32)

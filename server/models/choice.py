@@ -178,9 +178,11 @@ def _e5(why: str) -> Choice[Embedder]:
 
 def _bge_embedder(folder: Path, model: str, why: str) -> Choice[Embedder]:
     from server.models.bge import BgeEmbedder  # noqa: PLC0415 - only the one chosen
+    from server.models.m3 import M3Embedder  # noqa: PLC0415
 
+    make = M3Embedder if (folder / weights.SPARSE_HEAD).is_file() else BgeEmbedder
     try:
-        adapter = BgeEmbedder(folder, name=f"bge:{model}")
+        adapter = make(folder, name=f"bge:{model}")
     except ModelUnavailable as error:
         raise ConfigurationError(error.message) from error
     return Choice(component="embedder", adapter=adapter, name=adapter.name, reason=why)

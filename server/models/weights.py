@@ -32,6 +32,10 @@ SHAPE_FILES = (
     "sentencepiece.bpe.model",
 )
 
+# What BGE-M3 has beside its weights: the head that makes sparse weights. No part of ``digest``, since it
+# makes no difference to vectors.
+SPARSE_HEAD = "sparse_linear.pt"
+
 
 def find(model: str, models_folder: Path) -> Path | None:
     """The folder of a model's weights, or None where they are not on this machine, or not whole."""

@@ -23,6 +23,7 @@ from tests.stores.test_embedded import (  # noqa: F401
     TestNotes,
     TestPending,
     TestPhrases,
+    TestSparse,
     TestVectors,
     TestWindows,
 )

@@ -242,7 +242,8 @@ class OpenCollection:
         chars = sum(len(write.document.text) for write in writes)
         chunks = [chunk for write in writes for chunk in write.chunks]
         windows = sum(chunk.windows.size for chunk in chunks if chunk.windows is not None)
-        needed = _RESERVE + 12 * chars + 8_192 * len(chunks) + 2 * windows
+        tokens = sum(len(chunk.sparse.ids) for chunk in chunks if chunk.sparse is not None)
+        needed = _RESERVE + 12 * chars + 8_192 * len(chunks) + 2 * windows + 12 * tokens
         free = shutil.disk_usage(self.folder).free
         if free < needed:
             raise StoreFull(

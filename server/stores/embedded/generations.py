@@ -239,11 +239,11 @@ class EmbeddedGenerations:
                         f"{edition} is not above it.",
                         field="edition",
                     )
-                kept = (state.recipe.dimensions, state.recipe.windows)
-                if (recipe.dimensions, recipe.windows) != kept:
+                kept = (state.recipe.dimensions, state.recipe.windows, state.recipe.sparse)
+                if (recipe.dimensions, recipe.windows, recipe.sparse) != kept:
                     raise InvalidInput(
-                        "A generation's vectors keep their dimensions and windows; rebuild the "
-                        "collection.",
+                        "A generation's vectors keep their dimensions and windows, and their sparse "
+                        "weights; rebuild the collection.",
                         field="recipe",
                     )
                 connection.execute(

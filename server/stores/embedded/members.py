@@ -1,4 +1,5 @@
-"""Members: which chunks of a generation have a vector, and which of them a filter lets through."""
+"""Members: which chunks of a generation have a vector, or sparse weights, and which of them a filter lets
+through."""
 
 import sqlite3
 from collections.abc import Callable, Sequence
@@ -54,11 +55,12 @@ class Members:
         connection: sqlite3.Connection,
         take: Callable[[Sequence[Any]], Mask],
         what: str = VECTOR,
+        table: str = "vectors",
     ) -> None:
         """Take over what the database changed since.
 
-        ``take``: what new chunks have, in batches by place → which of them are sound. Where it raises,
-        ``clear`` is the caller's to call.
+        ``take``: what new chunks have in ``table``, in batches by place → which of them are sound. Where
+        it raises, ``clear`` is the caller's to call.
         """
         [sequence] = connection.execute("SELECT sequence FROM state").fetchone()
         rows = connection.execute(
@@ -69,7 +71,7 @@ class Members:
         chunks, versions = [self.chunks], [self._versions]
         live = [self.live & ~np.isin(self.chunks, gone)]
         cursor = connection.execute(
-            f"SELECT chunk, version, {what} FROM vectors "  # noqa: S608
+            f"SELECT chunk, version, {what} FROM {table} "  # noqa: S608
             "WHERE chunk > ? AND generation = ? ORDER BY chunk",
             (self.sequence, self.generation),
         )

@@ -15,11 +15,13 @@ from server.errors import (
     StoreUnavailable,
     TanyuanError,
 )
-from server.stores.checks import check_holding, check_request, check_terms, no_vectors
+from server.sparse import SparseWeights
+from server.stores.checks import check_holding, check_request, check_terms, no_sparse, no_vectors
 from server.stores.contract import Frequencies, Leg, Legs, LegsRequest
 from server.stores.embedded import rows
 from server.stores.embedded.database import Database, vendor_errors
 from server.stores.embedded.locks import WriteLock
+from server.stores.embedded.sparse_index import SparseIndex
 from server.stores.embedded.states import State, named, numbered, read_state
 from server.stores.embedded.text_follower import TextFollower
 from server.stores.embedded.vectors import VectorEngine, VectorIndex
@@ -52,6 +54,7 @@ class Searches:
         self._opening = threading.Lock()
         self._texts: dict[int, TextFollower] = {}
         self._vectors: dict[int, VectorIndex] = {}
+        self._sparse: dict[int, SparseIndex] = {}
         self._used: dict[int, float] = {}  # generation → when
 
     def text(self, generation: int) -> TextFollower:
@@ -101,6 +104,13 @@ class Searches:
                 )
             return self._vectors[state.generation]
 
+    def _sparse_index(self, generation: int) -> SparseIndex:
+        with self._opening:
+            self._note_use(generation)
+            if generation not in self._sparse:
+                self._sparse[generation] = SparseIndex(generation)
+            return self._sparse[generation]
+
     def _note_use(self, generation: int) -> None:
         """Indexes of another generation stay open for a while after a promotion, for searches under
         way; for ever, they would keep memory, and the room on the disk of files that were removed."""
@@ -111,13 +121,14 @@ class Searches:
 
     def _close(self, generation: int) -> None:
         self._texts.pop(generation, None)
+        self._sparse.pop(generation, None)
         vectors = self._vectors.pop(generation, None)
         if vectors is not None:
             vectors.close()
         self._used.pop(generation, None)
 
     def search(self, request: LegsRequest) -> Legs:
-        """Both legs of one generation, though another may become live meanwhile."""
+        """The legs of one generation, though another may become live meanwhile."""
         while True:
             state = self._state()
             if request.generation not in {None, named(state.generation)}:
@@ -171,7 +182,7 @@ class Searches:
 
     def _legs(self, state: State, request: LegsRequest) -> Legs:
         errors: dict[str, TanyuanError] = {}
-        bm25 = vector = None
+        bm25 = vector = sparse = None
         if request.text is not None:
             try:
                 bm25 = self._search_text(state, request)
@@ -185,9 +196,23 @@ class Searches:
                     vector = self._search_vectors(state, request, request.vector)
                 except StoreUnavailable as error:
                     errors["vector"] = error
+        if request.sparse is not None:
+            if not state.recipe.sparse:
+                errors["sparse"] = no_sparse(self._name)
+            else:
+                try:
+                    sparse = self._search_sparse(state, request, request.sparse)
+                except StoreUnavailable as error:
+                    errors["sparse"] = error
         if errors and not self._still_there():
             raise CollectionNotFound(f"There is no collection {self._name}.")
-        return Legs(generation=named(state.generation), bm25=bm25, vector=vector, errors=errors)
+        return Legs(
+            generation=named(state.generation),
+            bm25=bm25,
+            vector=vector,
+            sparse=sparse,
+            errors=errors,
+        )
 
     def _search_text(self, state: State, request: LegsRequest) -> Leg:
         with vendor_errors(self._folder):
@@ -202,6 +227,20 @@ class Searches:
             with self._database.reading() as connection:
                 hits = vectors.search(
                     vector,
+                    request.filter,
+                    request.k,
+                    connection,
+                    lambda numbers: rows.chunk_ids(connection, numbers),
+                )
+        return Leg(hits=tuple(hits), total=len(hits), took_ms=_since(started))
+
+    def _search_sparse(self, state: State, request: LegsRequest, weights: SparseWeights) -> Leg:
+        with vendor_errors(self._folder):
+            started = time.perf_counter()
+            index = self._sparse_index(state.generation)
+            with self._database.reading() as connection:
+                hits = index.search(
+                    weights,
                     request.filter,
                     request.k,
                     connection,

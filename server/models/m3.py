@@ -1,0 +1,137 @@
+"""BGE-M3 with its sparse weights: the vectors of ``bge.py``, and in the same pass of the model a weight for
+each token (Chen et al. 2024, arXiv:2402.03216, section 3.2).
+
+The folder has the head that makes them, ``sparse_linear.pt``. Tests hold the values to those of
+FlagEmbedding's BGEM3FlagModel, whose own ``encode`` is not called, for the reasons that ``flag.py`` gives.
+"""
+
+import hashlib
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from server.documents import Vector
+from server.errors import EmbedderUnavailable
+from server.models import flag, weights
+from server.models.bge import WINDOW, BgeEmbedder
+from server.sparse import EMPTY, MAX_WEIGHT, MIN_WEIGHT, Embedded, SparseWeights
+
+VERSION = 1  # raise when the weights change that the same head gives
+_SPECIAL = ("cls_token", "eos_token", "pad_token", "unk_token")
+
+
+@dataclass(frozen=True, slots=True)
+class _Head:
+    """``weight``: float32 (hidden,); ``unused``: the special tokens' ids."""
+
+    weight: Any
+    bias: Any
+    unused: Collection[int]
+
+
+class M3Embedder(BgeEmbedder):
+    """A SparseEmbedder. Thread-safe, also after a fork."""
+
+    sparse_share = 0.3  # in FlagEmbedding's training: EncoderOnlyEmbedderM3Model.ensemble_score
+    _head: _Head | None = None
+
+    @cached_property
+    def sparse_fingerprint(self) -> str:
+        try:
+            head = (self._folder / weights.SPARSE_HEAD).read_bytes()
+        except OSError as error:
+            raise EmbedderUnavailable(f"The weights can't be read: {error}") from error
+        return f"m3-{VERSION}:{hashlib.sha256(head).hexdigest()[:16]}"
+
+    def encode_query(self, text: str) -> Embedded:
+        return self._encode([self.instruction + text], "queries")[0]
+
+    def encode_documents(self, texts: Sequence[str]) -> list[Embedded]:
+        return self._encode(texts, "documents")
+
+    def _encode(self, texts: Sequence[str], worker: str) -> list[Embedded]:
+        found: dict[int, Embedded] = {}
+        for start in range(0, len(texts), WINDOW):
+            model, head = self._loaded(), self._head
+            assert head is not None  # noqa: S101 - it is loaded before the model
+            encodings = model.read([model.prepare(text) for text in texts[start : start + WINDOW]])
+            for batch in model.batches(encodings):
+                some = [encodings[index] for index in batch]
+                rows = self._run(worker, partial(_forward, model, head, some))
+                vectors = np.ascontiguousarray(rows[:, : self.dimensions])
+                weighted = rows[:, self.dimensions :]
+                for index, encoding, vector, row in zip(
+                    batch, some, vectors, weighted, strict=True
+                ):
+                    ids = np.array(encoding.ids)
+                    sparse = self._sparse(ids, row[: len(ids)], head.unused)
+                    found[start + index] = Embedded(self._checked(vector), sparse)
+        return [found[index] for index in range(len(texts))]
+
+    def _checked(self, vector: Vector) -> Vector:
+        if not np.isclose(np.linalg.norm(vector), 1, atol=1e-3):
+            raise EmbedderUnavailable(
+                f"{self.name} gave vectors that are not of length 1: its weights are damaged."
+            )
+        return vector
+
+    def _sparse(
+        self, ids: NDArray[np.int64], row: NDArray[np.float32], unused: Collection[int]
+    ) -> SparseWeights:
+        """The largest weight of each token; ``row``: float32 (len(ids),)."""
+        if not (row <= MAX_WEIGHT).all():  # NaN too
+            raise EmbedderUnavailable(
+                f"{self.name} gave sparse weights that are no numbers: its weights are damaged."
+            )
+        wanted = (row >= MIN_WEIGHT) & ~np.isin(ids, list(unused))
+        if not wanted.any():
+            return EMPTY
+        tokens, places = np.unique(ids[wanted], return_inverse=True)
+        largest = np.zeros(len(tokens), np.float32)
+        np.maximum.at(largest, places, row[wanted])
+        return SparseWeights(tokens.astype(np.int32), largest)
+
+    def _load(self) -> flag.Loaded:
+        if self._model is None:
+            loaded = super()._make()
+            self._head = self._load_head(loaded)
+            self._model = loaded
+        return self._model
+
+    def _load_head(self, model: flag.Loaded) -> _Head:
+        import torch  # noqa: PLC0415 - loaded by now
+
+        file = self._folder / weights.SPARSE_HEAD
+        try:
+            # Plain tensors: nothing else in the file is unpickled.
+            state = torch.load(file, map_location="cpu", weights_only=True)
+            weight, bias = state["weight"].float(), state["bias"].float()
+            if weight.shape != (1, self.dimensions) or bias.shape != (1,):
+                raise ValueError(f"shapes {tuple(weight.shape)} and {tuple(bias.shape)}")  # noqa: TRY301
+        except Exception as failure:  # whatever torch raises on bad files
+            raise EmbedderUnavailable(f"{file} can't be loaded: {failure}") from failure
+        tokenizer = model.flag.tokenizer
+        special = tokenizer.special_tokens_map
+        unused = {
+            tokenizer.convert_tokens_to_ids(special[name]) for name in _SPECIAL if name in special
+        }
+        return _Head(weight[0].to(model.device), bias.to(model.device), unused)
+
+
+def _forward(model: flag.Loaded, head: _Head, encodings: Sequence[Any]) -> NDArray[np.float32]:
+    """A row for each text: its vector, then the weight of each token; (len(encodings), dimensions +
+    longest)."""
+    import torch  # noqa: PLC0415 - loaded by now
+
+    inputs = model.tensors(encodings)
+    with torch.inference_mode():
+        hidden = model.flag.model(**inputs, return_dict=True).last_hidden_state
+        pooled = model.flag.pooling(hidden, inputs["attention_mask"])
+        unit = torch.nn.functional.normalize(pooled.float(), dim=-1)
+        token_weights = torch.relu(hidden.float() @ head.weight + head.bias)
+        rows: NDArray[np.float32] = torch.cat((unit, token_weights), dim=1).cpu().numpy()
+    return rows

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from server.models.contract import Embedder, Reranker
 
-LENGTHS = (12, 40, 100, 250, 600, 1_200)  # characters of the passages that are compared
+LENGTHS = (12, 40, 100, 250, 600)  # characters of the passages that are compared
 QUERY_LENGTH = 24
-PASSAGES, QUERIES = 60, 20
+PASSAGES, QUERIES = 50, 20
 PAIRED_PASSAGES, PAIRED_QUERIES = 24, 4
 TOP = 10
 # fp32 must give the model's own values: collections are not indexed again for it.
@@ -32,7 +32,9 @@ def embedder_checks(
     passages, queries = cut(texts, PASSAGES, LENGTHS), cut(texts, QUERIES, [QUERY_LENGTH])
 
     def vectors(one: Embedder) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        return np.stack([one.embed_query(query) for query in queries]), one.embed_documents(passages)
+        return np.stack([one.embed_query(query) for query in queries]), one.embed_documents(
+            passages
+        )
 
     own = vectors(embedder)
     found = {}
@@ -72,7 +74,9 @@ def rankings(one: Scores, other: Scores) -> dict[str, float]:
     """Of the scores of the same candidates, a row a query: the share of the TOP that both have in common
     (``overlap``) and Kendall's tau (``tau``), each the mean over the queries."""
     first, theirs = (np.argsort(-scores, axis=1, kind="stable")[:, :TOP] for scores in (one, other))
-    overlap = [len({*a} & {*b}) / len(a) for a, b in zip(first.tolist(), theirs.tolist(), strict=True)]
+    overlap = [
+        len({*a} & {*b}) / len(a) for a, b in zip(first.tolist(), theirs.tolist(), strict=True)
+    ]
     upper = np.triu_indices(one.shape[1], 1)
     signs = (np.sign(x[:, upper[0]] - x[:, upper[1]]) for x in (one, other))
     tau = np.prod(list(signs), axis=0).mean()

@@ -113,7 +113,9 @@ class BgeEmbedder:
         out = np.empty((len(texts), self.dimensions), np.float32)
         for start in range(0, len(texts), WINDOW):
             tokens = self.engine.tokens()
-            encodings = tokens.read([tokens.prepare(text) for text in texts[start : start + WINDOW]])
+            encodings = tokens.read(
+                [tokens.prepare(text) for text in texts[start : start + WINDOW]]
+            )
             for batch in self.engine.batches([len(encoding.ids) for encoding in encodings]):
                 found = self.engine.run(lane, [encodings[place] for place in batch])
                 out[start + np.asarray(batch)] = found
@@ -153,7 +155,7 @@ def query_instruction(folder: Path, config: dict[str, Any], name: str) -> str:
 
 def temperature(name: str) -> float:
     """Of the loss that the model was trained with, by its name: nothing in its folder says it."""
-    short = re.split(r"[/:]", name)[-1].lower()
+    short = re.split(r"[/:]", name)[-1].lower().partition("@")[0]
     return OLD_TEMPERATURE if OLD_NAME.fullmatch(short) else TEMPERATURE
 
 

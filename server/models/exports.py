@@ -12,12 +12,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from server.models import weights
+from server.models.weights import EXPORT, MANIFEST
 
 Kind = Literal["embedder", "reranker"]
 Precision = Literal["fp32", "int8"]
 
-FOLDER = "tanyuan-onnx"
-MANIFEST = "manifest.json"
 FORMAT = 1  # of the folder and of the graphs in it; another one is refused
 TOKENIZER, WORDS, POSITIONS, TYPES = "tokenizer.json", "words.npy", "positions.npy", "types.npy"
 TABLES = (TOKENIZER, WORDS, POSITIONS, TYPES)
@@ -79,7 +78,7 @@ class Export:
 
 def find(model_folder: Path) -> Export | None:
     """The export beside a model; None where there is none. Raises ExportUnusable, saying why."""
-    folder = model_folder / FOLDER
+    folder = model_folder / EXPORT
     if not folder.is_dir():
         return None
     manifest = weights.read_json(folder / MANIFEST)

@@ -73,9 +73,7 @@ class FlagEngine:
         lanes: tuple[str, ...],
         **options: Any,
     ) -> None:
-        self._load = partial(
-            load, kind, folder, max_tokens=max_tokens, error=error, **options
-        )
+        self._load = partial(load, kind, folder, max_tokens=max_tokens, error=error, **options)
         self._forward = forward
         self._name = name
         self._error = error

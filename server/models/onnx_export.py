@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from filelock import FileLock, Timeout
@@ -129,7 +129,7 @@ class _Work:
         self._config = config
         self._texts = texts
         self._progress = progress
-        self._part = target / f".{exports.FOLDER}.part"
+        self._part = target / f".{weights.EXPORT}.part"
         classifies = any("Classification" in kind for kind in config.get("architectures") or ())
         self._kind: exports.Kind = "reranker" if classifies else "embedder"
         self._adapter = self._open(None)
@@ -143,8 +143,7 @@ class _Work:
             name: Stamp.of(self._model_folder / name)
             for name in weights.deciding_files(self._model_folder)
         }
-        engine = self._adapter.engine
-        assert isinstance(engine, FlagEngine)
+        engine = cast(FlagEngine, self._adapter.engine)  # which it is without an export
         made = self._write(engine.loaded(), source, int8=int8)
         checks = self._checks(made, int8=int8)
         for precision, found in checks.items():
@@ -152,10 +151,12 @@ class _Work:
                 for file in self._part.glob(f"{precision}.*"):
                     file.unlink()
         self._finish(made, source, checks)
-        folder = self._target / exports.FOLDER
+        folder = self._target / weights.EXPORT
         return Exported(folder=folder, kind=self._kind, unchanged=False, checks=checks)
 
-    def _open(self, made: Export | None, precision: Precision = "fp32") -> BgeEmbedder | BgeReranker:
+    def _open(
+        self, made: Export | None, precision: Precision = "fp32"
+    ) -> BgeEmbedder | BgeReranker:
         kind = BgeReranker if self._kind == "reranker" else BgeEmbedder
         return kind(self._model_folder, export=made, precision=precision)
 
@@ -256,13 +257,13 @@ class _Work:
             "files": files,
         }
         exports.write_manifest(self._part, manifest)
-        _sync(self._part / exports.MANIFEST)
+        _sync(self._part / weights.MANIFEST)
         if self._target != self._model_folder:
             for name in weights.SHAPE_FILES:
                 if (self._model_folder / name).is_file():
                     (self._target / name).parent.mkdir(exist_ok=True)
                     shutil.copy2(self._model_folder / name, self._target / name)
-        folder, old = self._target / exports.FOLDER, self._target / f".{exports.FOLDER}.old"
+        folder, old = self._target / weights.EXPORT, self._target / f".{weights.EXPORT}.old"
         shutil.rmtree(old, ignore_errors=True)
         if folder.exists():
             folder.rename(old)

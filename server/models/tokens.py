@@ -36,9 +36,7 @@ class Tokens:
 
         reader, counter = (Tokenizer.from_str(content) for _ in range(2))
         reader.no_padding()
-        reader.enable_truncation(
-            max_tokens, strategy="only_second" if pairs else "longest_first"
-        )
+        reader.enable_truncation(max_tokens, strategy="only_second" if pairs else "longest_first")
         counter.no_padding()
         counter.no_truncation()
         return cls(reader=reader, counter=counter, max_tokens=max_tokens)

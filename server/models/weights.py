@@ -32,14 +32,33 @@ SHAPE_FILES = (
     "sentencepiece.bpe.model",
 )
 
+EXPORT = "tanyuan-onnx"  # of the weights to ONNX, beside them or in their place (exports.py)
+MANIFEST = "manifest.json"  # of an export, whose last file it is
 
-def find(model: str, models_folder: Path) -> Path | None:
-    """The folder of a model's weights, or None where they are not on this machine, or not whole."""
+
+def find(model: str, models_folder: Path, *, exported: bool = True) -> Path | None:
+    """The folder of a model's weights, or None where they are not on this machine, or not whole.
+
+    ``exported``: an export in their place will do.
+    """
     if model.startswith(("/", ".", "~")):
-        folder = Path(model).expanduser()
-        return folder if is_whole(folder) else None
-    candidates = (models_folder / model, _cached(model))
-    return next((folder for folder in candidates if folder and is_whole(folder)), None)
+        candidates: tuple[Path | None, ...] = (Path(model).expanduser(),)
+    else:
+        candidates = (models_folder / model, _cached(model))
+    return next(
+        (
+            folder
+            for folder in candidates
+            if folder and (is_whole(folder) or (exported and is_exported(folder)))
+        ),
+        None,
+    )
+
+
+def is_exported(folder: Path) -> bool:
+    """Whether a folder has a model's shape and an export; whether that is sound, exports.py tells."""
+    names = ("config.json", "tokenizer.json", f"{EXPORT}/{MANIFEST}")
+    return all((folder / name).is_file() for name in names)
 
 
 def is_whole(folder: Path) -> bool:

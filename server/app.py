@@ -144,7 +144,10 @@ def open_live(
         make_analyzer=make_analyzer,
         embedders=Embedders(
             _remembering(embedder),
-            lambda model: _remembering(choose_embedder(replace(settings, embedder=model))),
+            # Its name states a precision that makes other vectors.
+            lambda model: _remembering(
+                choose_embedder(replace(settings, embedder=model, precision="auto"))
+            ),
         ),
         pinned=[name for name, pinned in pins.items() if pinned],
         no_embedder=embedder.reason,

@@ -6,9 +6,9 @@ FlagEmbedding's BGEM3FlagModel, whose own ``encode`` is not called, for the reas
 """
 
 import hashlib
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -26,11 +26,11 @@ _SPECIAL = ("cls_token", "eos_token", "pad_token", "unk_token")
 
 @dataclass(frozen=True, slots=True)
 class _Head:
-    """``weight``: float32 (hidden,); ``unused``: the special tokens' ids."""
+    """Tensors. ``weight``: float32 (hidden,); ``bias``: (1,); ``unused``: the special tokens' ids."""
 
     weight: Any
     bias: Any
-    unused: Collection[int]
+    unused: Any
 
 
 class M3Embedder(BgeEmbedder):
@@ -47,29 +47,35 @@ class M3Embedder(BgeEmbedder):
             raise EmbedderUnavailable(f"The weights can't be read: {error}") from error
         return f"m3-{VERSION}:{hashlib.sha256(head).hexdigest()[:16]}"
 
+    def embed_query(self, text: str) -> Vector:
+        return self.encode_query(text).vector
+
+    def embed_documents(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        made = [each.vector for each in self.encode_documents(texts)]
+        return np.array(made, np.float32).reshape(-1, self.dimensions)
+
     def encode_query(self, text: str) -> Embedded:
         return self._encode([self.instruction + text], "queries")[0]
 
     def encode_documents(self, texts: Sequence[str]) -> list[Embedded]:
         return self._encode(texts, "documents")
 
-    def _encode(self, texts: Sequence[str], worker: str) -> list[Embedded]:
+    def _encode(self, texts: Sequence[str], lane: str) -> list[Embedded]:
         found: dict[int, Embedded] = {}
         for start in range(0, len(texts), WINDOW):
-            model, head = self._loaded(), self._head
-            assert head is not None  # noqa: S101 - it is loaded before the model
-            encodings = model.read([model.prepare(text) for text in texts[start : start + WINDOW]])
-            for batch in model.batches(encodings):
-                some = [encodings[index] for index in batch]
-                rows = self._run(worker, partial(_forward, model, head, some))
-                vectors = np.ascontiguousarray(rows[:, : self.dimensions])
-                weighted = rows[:, self.dimensions :]
-                for index, encoding, vector, row in zip(
-                    batch, some, vectors, weighted, strict=True
+            tokens = self.engine.tokens()
+            encodings = tokens.read(
+                [tokens.prepare(text) for text in texts[start : start + WINDOW]]
+            )
+            for batch in self.engine.batches([len(encoding.ids) for encoding in encodings]):
+                some = [encodings[place] for place in batch]
+                for place, encoding, row in zip(
+                    batch, some, self.engine.run(lane, some), strict=True
                 ):
                     ids = np.array(encoding.ids)
-                    sparse = self._sparse(ids, row[: len(ids)], head.unused)
-                    found[start + index] = Embedded(self._checked(vector), sparse)
+                    weighted = row[self.dimensions : self.dimensions + len(ids)]
+                    vector = self._checked(row[: self.dimensions].copy())
+                    found[start + place] = Embedded(vector, self._sparse(ids, weighted))
         return [found[index] for index in range(len(texts))]
 
     def _checked(self, vector: Vector) -> Vector:
@@ -79,15 +85,13 @@ class M3Embedder(BgeEmbedder):
             )
         return vector
 
-    def _sparse(
-        self, ids: NDArray[np.int64], row: NDArray[np.float32], unused: Collection[int]
-    ) -> SparseWeights:
-        """The largest weight of each token; ``row``: float32 (len(ids),)."""
+    def _sparse(self, ids: NDArray[np.int64], row: NDArray[np.float32]) -> SparseWeights:
+        """The largest weight of each token; ``row``: float32 (len(ids),), 0 for special ones."""
         if not (row <= MAX_WEIGHT).all():  # NaN too
             raise EmbedderUnavailable(
                 f"{self.name} gave sparse weights that are no numbers: its weights are damaged."
             )
-        wanted = (row >= MIN_WEIGHT) & ~np.isin(ids, list(unused))
+        wanted = row >= MIN_WEIGHT
         if not wanted.any():
             return EMPTY
         tokens, places = np.unique(ids[wanted], return_inverse=True)
@@ -95,12 +99,21 @@ class M3Embedder(BgeEmbedder):
         np.maximum.at(largest, places, row[wanted])
         return SparseWeights(tokens.astype(np.int32), largest)
 
-    def _load(self) -> flag.Loaded:
-        if self._model is None:
-            loaded = super()._make()
-            self._head = self._load_head(loaded)
-            self._model = loaded
-        return self._model
+    def _forward(self, model: flag.Loaded, encodings: Sequence[Any]) -> NDArray[np.float32]:
+        """A row for each text: its vector, then the weight of each token; (len(encodings), dimensions +
+        longest)."""
+        import torch  # noqa: PLC0415 - loaded by now
+
+        head = self._head = self._head or self._load_head(model)
+        inputs = model.tensors(encodings)
+        with torch.inference_mode():
+            hidden = model.flag.model(**inputs, return_dict=True).last_hidden_state
+            pooled = model.flag.pooling(hidden, inputs["attention_mask"])
+            unit = torch.nn.functional.normalize(pooled.float(), dim=-1)
+            token_weights = torch.relu(hidden.float() @ head.weight + head.bias)
+            token_weights[torch.isin(inputs["input_ids"], head.unused)] = 0
+            rows: NDArray[np.float32] = torch.cat((unit, token_weights), dim=1).cpu().numpy()
+        return rows
 
     def _load_head(self, model: flag.Loaded) -> _Head:
         import torch  # noqa: PLC0415 - loaded by now
@@ -116,22 +129,7 @@ class M3Embedder(BgeEmbedder):
             raise EmbedderUnavailable(f"{file} can't be loaded: {failure}") from failure
         tokenizer = model.flag.tokenizer
         special = tokenizer.special_tokens_map
-        unused = {
+        unused = [
             tokenizer.convert_tokens_to_ids(special[name]) for name in _SPECIAL if name in special
-        }
-        return _Head(weight[0].to(model.device), bias.to(model.device), unused)
-
-
-def _forward(model: flag.Loaded, head: _Head, encodings: Sequence[Any]) -> NDArray[np.float32]:
-    """A row for each text: its vector, then the weight of each token; (len(encodings), dimensions +
-    longest)."""
-    import torch  # noqa: PLC0415 - loaded by now
-
-    inputs = model.tensors(encodings)
-    with torch.inference_mode():
-        hidden = model.flag.model(**inputs, return_dict=True).last_hidden_state
-        pooled = model.flag.pooling(hidden, inputs["attention_mask"])
-        unit = torch.nn.functional.normalize(pooled.float(), dim=-1)
-        token_weights = torch.relu(hidden.float() @ head.weight + head.bias)
-        rows: NDArray[np.float32] = torch.cat((unit, token_weights), dim=1).cpu().numpy()
-    return rows
+        ]
+        return _Head(*(each.to(model.device) for each in (weight[0], bias, torch.tensor(unused))))

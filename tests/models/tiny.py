@@ -12,7 +12,14 @@ SPECIAL_BERT = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 POSITIONS = 64
 
 
-def bert(folder: Path, *, pooling: str | None = "cls", hidden: int = 32, seed: int = 7) -> Path:
+def bert(
+    folder: Path,
+    *,
+    pooling: str | None = "cls",
+    hidden: int = 32,
+    seed: int = 7,
+    spread: float = 0.5,  # of the weights; so that different texts get clearly different vectors
+) -> Path:
     """An embedder of bge-*-v1.5's kind: BERT with WordPiece, reading 64 tokens."""
     import torch
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
@@ -34,7 +41,7 @@ def bert(folder: Path, *, pooling: str | None = "cls", hidden: int = 32, seed: i
         num_attention_heads=4,
         intermediate_size=2 * hidden,
         max_position_embeddings=POSITIONS,
-        initializer_range=0.5,  # so that different texts get clearly different vectors
+        initializer_range=spread,
     )
     BertModel(config).save_pretrained(folder)
     tokenizer.save(str(folder / "tokenizer.json"))
@@ -56,11 +63,12 @@ def bert(folder: Path, *, pooling: str | None = "cls", hidden: int = 32, seed: i
     return folder
 
 
-def reranker(folder: Path, *, labels: int = 1, seed: int = 7) -> Path:
+def reranker(folder: Path, *, labels: int = 1, seed: int = 7, spread: float = 0.5) -> Path:
     """A reranker of bge-reranker-base's kind: XLM-RoBERTa with a Unigram tokenizer, 64 tokens."""
     from transformers import XLMRobertaForSequenceClassification
 
-    XLMRobertaForSequenceClassification(_roberta(folder, seed, labels)).save_pretrained(folder)
+    config = _roberta(folder, seed, labels, spread)
+    XLMRobertaForSequenceClassification(config).save_pretrained(folder)
     return folder
 
 
@@ -79,7 +87,7 @@ def m3(folder: Path, *, seed: int = 7) -> Path:
     return folder
 
 
-def _roberta(folder: Path, seed: int, labels: int = 2) -> Any:
+def _roberta(folder: Path, seed: int, labels: int = 2, spread: float = 0.5) -> Any:
     """The configuration of a tiny XLM-RoBERTa, whose tokenizer is written to the folder."""
     import torch
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
@@ -109,7 +117,7 @@ def _roberta(folder: Path, seed: int, labels: int = 2) -> Any:
         pad_token_id=1,
         bos_token_id=0,
         eos_token_id=2,
-        initializer_range=0.5,
+        initializer_range=spread,
     )
 
 

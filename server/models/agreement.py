@@ -1,6 +1,7 @@
 """How far a model's other forms (ONNX in fp32, in int8) agree with the model, and how far they must."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import cycle, islice
 from typing import Any
 
@@ -14,19 +15,34 @@ QUERY_LENGTH = 24
 PASSAGES, QUERIES = 50, 20
 PAIRED_PASSAGES, PAIRED_QUERIES = 24, 4
 TOP = 10
-# fp32 must give the model's own values: collections are not indexed again for it.
-LEAST_COSINE = 0.9999
-LARGEST_DIFFERENCE = 1e-3  # of scores
-# Other precisions must rank alike.
-LEAST_OVERLAP = 0.9
-LEAST_TAU = 0.9
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bounds:
+    """fp32 must give the model's own values (``cosine`` at least; ``difference`` of scores at most), since
+    collections are not indexed again for it; other precisions must rank alike (``overlap`` and ``tau`` at
+    least)."""
+
+    cosine: float = 0.9999
+    difference: float = 1e-3
+    overlap: float = 0.9
+    tau: float = 0.9
+
+    def alike(self, found: Mapping[str, float]) -> bool:
+        return found["overlap"] >= self.overlap and found["tau"] >= self.tau
+
+
+STATED = Bounds()
 
 Checks = dict[str, Any]
 Scores = NDArray[np.floating[Any]]
 
 
 def embedder_checks(
-    embedder: Embedder, others: Mapping[str, Embedder], texts: Sequence[str]
+    embedder: Embedder,
+    others: Mapping[str, Embedder],
+    texts: Sequence[str],
+    bounds: Bounds = STATED,
 ) -> dict[str, Checks]:
     """By the others' names: the least ``cosine`` of a text's two vectors, ``rankings``, ``usable``."""
     passages, queries = cut(texts, PASSAGES, LENGTHS), cut(texts, QUERIES, [QUERY_LENGTH])
@@ -42,13 +58,16 @@ def embedder_checks(
         theirs = vectors(other)
         cosine = min(float((a * b).sum(axis=1).min()) for a, b in zip(own, theirs, strict=True))
         alike = rankings(own[0] @ own[1].T, theirs[0] @ theirs[1].T)
-        usable = cosine >= LEAST_COSINE if name == "fp32" else rank_alike(alike)
+        usable = cosine >= bounds.cosine if name == "fp32" else bounds.alike(alike)
         found[name] = {"cosine": round(cosine, 6), **alike, "usable": usable}
     return found
 
 
 def reranker_checks(
-    reranker: Reranker, others: Mapping[str, Reranker], texts: Sequence[str]
+    reranker: Reranker,
+    others: Mapping[str, Reranker],
+    texts: Sequence[str],
+    bounds: Bounds = STATED,
 ) -> dict[str, Checks]:
     """By the others' names: the largest ``difference`` of a pair's two scores beside the ``deviation`` of
     all, ``rankings``, ``usable``."""
@@ -60,7 +79,7 @@ def reranker_checks(
         theirs = np.array([other.score(query, passages) for query in queries])
         difference = float(np.abs(own - theirs).max())
         alike = rankings(own, theirs)
-        usable = difference <= LARGEST_DIFFERENCE if name == "fp32" else rank_alike(alike)
+        usable = difference <= bounds.difference if name == "fp32" else bounds.alike(alike)
         found[name] = {
             "difference": round(difference, 6),
             "deviation": round(float(own.std()), 6),
@@ -81,10 +100,6 @@ def rankings(one: Scores, other: Scores) -> dict[str, float]:
     signs = (np.sign(x[:, upper[0]] - x[:, upper[1]]) for x in (one, other))
     tau = np.prod(list(signs), axis=0).mean()
     return {"overlap": round(float(np.mean(overlap)), 4), "tau": round(float(tau), 4)}
-
-
-def rank_alike(found: Mapping[str, float]) -> bool:
-    return found["overlap"] >= LEAST_OVERLAP and found["tau"] >= LEAST_TAU
 
 
 def cut(texts: Sequence[str], count: int, lengths: Sequence[int]) -> list[str]:

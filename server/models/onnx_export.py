@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from server.errors import InvalidInput, ModelUnavailable
 from server.models import exports, onnx_graph, weights
-from server.models.agreement import Checks, embedder_checks, reranker_checks
+from server.models.agreement import STATED, Bounds, Checks, embedder_checks, reranker_checks
 from server.models.bge import BgeEmbedder
 from server.models.bge_reranker import BgeReranker
 from server.models.exports import Export, ExportUnusable, Precision, Stamp
@@ -52,6 +52,7 @@ def export(
     force: bool = False,
     target: Path | None = None,
     progress: Progress = lambda _: None,
+    bounds: Bounds = STATED,
 ) -> Exported:
     """Export the weights in a folder into ``target`` (the same folder), where a fitting export isn't there.
 
@@ -67,7 +68,7 @@ def export(
                 return Exported(
                     folder=there.folder, kind=there.kind, unchanged=True, checks=there.checks
                 )
-            return _Work(model_folder, target, config, texts, progress).done(int8=int8)
+            return _Work(model_folder, target, config, texts, progress, bounds).done(int8=int8)
     except OSError as error:
         raise ModelUnavailable(
             f"{target} can't be written: {error}. Name another folder with --to."
@@ -123,12 +124,14 @@ class _Work:
         config: dict[str, Any],
         texts: Sequence[str],
         progress: Progress,
+        bounds: Bounds,
     ) -> None:
         self._model_folder = model_folder
         self._target = target
         self._config = config
         self._texts = texts
         self._progress = progress
+        self._bounds = bounds
         self._part = target / f".{weights.EXPORT}.part"
         classifies = any("Classification" in kind for kind in config.get("architectures") or ())
         self._kind: exports.Kind = "reranker" if classifies else "embedder"
@@ -229,10 +232,10 @@ class _Work:
         precisions: list[Precision] = ["fp32", "int8"] if int8 else ["fp32"]
         others = {precision: self._open(made, precision) for precision in precisions}
         self._progress("checking against FlagEmbedding")
-        if isinstance(self._adapter, BgeEmbedder):
-            checks = embedder_checks(self._adapter, others, self._texts)  # type: ignore[arg-type]
-        else:
-            checks = reranker_checks(self._adapter, others, self._texts)  # type: ignore[arg-type]
+        compare: Any = (
+            embedder_checks if isinstance(self._adapter, BgeEmbedder) else reranker_checks
+        )
+        checks: dict[str, Checks] = compare(self._adapter, others, self._texts, self._bounds)
         if not checks["fp32"]["usable"]:
             raise ModelUnavailable(
                 f"The export of {self._model_folder} does not give FlagEmbedding's values "

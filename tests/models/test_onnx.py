@@ -223,7 +223,7 @@ def test_an_export_states_what_it_was_made_of_and_how_it_agrees(
         "FlagEmbedding",
     }
     assert manifest["opset"] == 19
-    assert manifest["checks"]["fp32"]["cosine"] >= agreement.LEAST_COSINE
+    assert manifest["checks"]["fp32"]["cosine"] >= agreement.STATED.cosine
     for precision in PRECISIONS:
         assert found(folder).has(precision)
         assert {"overlap", "tau"} < set(manifest["checks"][precision])
@@ -489,8 +489,8 @@ def test_rankings_are_compared_by_their_heads_and_by_all_pairs() -> None:
     swapped = one.copy()
     swapped[0, [9, 10]] = swapped[0, [10, 9]]  # the last of the first 10 and its neighbour
     assert agreement.rankings(one, swapped) == {"overlap": 0.9, "tau": round(1 - 2 / 190, 4)}
-    assert agreement.rank_alike({"overlap": 0.9, "tau": 0.9})
-    assert not agreement.rank_alike({"overlap": 0.89, "tau": 1})
+    assert agreement.STATED.alike({"overlap": 0.9, "tau": 0.9})
+    assert not agreement.STATED.alike({"overlap": 0.89, "tau": 1})
 
 
 def test_texts_to_compare_are_of_mixed_lengths(texts: list[str]) -> None:

@@ -19,7 +19,7 @@ from server.live import LiveCollections
 from server.models.choice import Choice, choose_embedder, choose_generator, choose_reranker
 from server.models.contract import Embedder
 from server.models.embedders import Embedders
-from server.models.remembering import Remembering
+from server.models.remembering_sparse import remembering
 from server.retrieval.lexicons import Lexicons
 from server.retrieval.profiles import Profiles
 from server.retrieval.query_log import QueryLog
@@ -27,6 +27,7 @@ from server.retrieval.searcher import Searcher
 from server.retrieval.suggest import Suggester
 from server.settings import Settings
 from server.stores.contract import Store
+from server.stores.embedded.vectors import VectorEngine
 from server.vocabulary import Vocabulary
 from server.web.application import build
 from server.web.keys import Keys
@@ -143,7 +144,10 @@ def open_live(
         make_analyzer=make_analyzer,
         embedders=Embedders(
             _remembering(embedder),
-            lambda model: _remembering(choose_embedder(replace(settings, embedder=model))),
+            # Its name states a precision that makes other vectors.
+            lambda model: _remembering(
+                choose_embedder(replace(settings, embedder=model, precision="auto"))
+            ),
         ),
         pinned=[name for name, pinned in pins.items() if pinned],
         no_embedder=embedder.reason,
@@ -151,7 +155,7 @@ def open_live(
 
 
 def _remembering(choice: Choice[Embedder]) -> Embedder | None:
-    return Remembering(choice.adapter) if choice.adapter else None
+    return remembering(choice.adapter) if choice.adapter else None
 
 
 def open_store(settings: Settings) -> Store:
@@ -172,4 +176,15 @@ def open_store(settings: Settings) -> Store:
         )
     from server.stores.embedded.store import EmbeddedStore  # noqa: PLC0415
 
-    return EmbeddedStore(settings.data / "store")
+    return EmbeddedStore(settings.data / "store", engine=open_engine(settings))
+
+
+def open_engine(settings: Settings) -> VectorEngine:
+    """What finds nearest vectors for the stores that keep documents and BM25 in the data folder."""
+    if settings.store == "chroma":
+        from server.stores.chroma.engine import ChromaEngine  # noqa: PLC0415
+
+        return ChromaEngine(settings.data / "store" / "chroma")
+    from server.stores.embedded.faiss_index import FaissEngine  # noqa: PLC0415
+
+    return FaissEngine()

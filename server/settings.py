@@ -15,7 +15,8 @@ from typing import Any, Literal, get_args
 
 from server.errors import ConfigurationError
 
-StoreKind = Literal["embedded", "elasticsearch"]
+StoreKind = Literal["embedded", "chroma", "elasticsearch"]
+PrecisionKind = Literal["auto", "fp32", "int8"]
 
 # The default data lie in the checkout, so that scripts find them from whatever folder they are called.
 CHECKOUT = Path(__file__).resolve().parent.parent
@@ -65,6 +66,7 @@ class Settings:
     ernie_secret_key: str = field(default="", repr=False)
     reranker: str = "auto"
     generator: str = "auto"
+    precision: PrecisionKind = "auto"  # of BGE models that were exported to ONNX
     hub_endpoint: str = "https://huggingface.co"  # or a mirror; only scripts/fetch_models asks it
     models: str = ""  # folder of model weights; empty: <data>/models
     chunk_tokens: int = 0  # the most tokens of a chunk; 0: as many as suit the embedder
@@ -90,6 +92,9 @@ class Settings:
     def __post_init__(self) -> None:
         if self.store not in get_args(StoreKind):
             raise _wrong("store", f"one of {', '.join(get_args(StoreKind))}", self.store)
+        if self.precision not in get_args(PrecisionKind):
+            kinds = ", ".join(get_args(PrecisionKind))
+            raise _wrong("precision", f"one of {kinds}", self.precision)
         if not 0 <= self.port <= 65_535:  # 0: the system chooses
             raise _wrong("port", "a port number", self.port)
         for name in ("threads", "elasticsearch_shards", "generator_answer_tokens", "rerank_top_n"):

@@ -7,12 +7,10 @@ imported and no hub is asked, so that a server starts at once. The adapters load
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.util import find_spec
-from pathlib import Path
 from typing import TYPE_CHECKING, Generic, Literal, TypeVar
 
 from server.errors import ConfigurationError, GeneratorUnavailable, ModelUnavailable
-from server.models import weights
+from server.models import bge_choice, weights
 from server.models.contract import Embedder, Generator, Reranker
 from server.settings import Settings, environment_name
 
@@ -33,9 +31,6 @@ EMBEDDERS = (
 )
 RERANKERS = ("BAAI/bge-reranker-base", "BAAI/bge-reranker-v2-m3", "BAAI/bge-reranker-large")
 SERVED = {"openai": "MODEL", "ernie": "embedding-v1", "ollama": "MODEL"}  # embedders on a server
-NO_FLAG_EMBEDDING = (
-    "FlagEmbedding is not installed: run scripts/run without --light, or pip install 'tanyuan[bge]'"
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,16 +60,16 @@ def choose_embedder(settings: Settings) -> Choice[Embedder]:  # noqa: PLR0911 - 
     if kind == "e5":
         return _e5("TANYUAN_EMBEDDER names it")
     if kind == "bge":
-        folder, why_not = _bge(model, settings)
-        if folder is None:
+        found, why_not = bge_choice.find("embedder", model, settings)
+        if found is None:
             raise ConfigurationError(f"TANYUAN_EMBEDDER is {settings.embedder!r}, but {why_not}.")
-        return _bge_embedder(folder, model, "TANYUAN_EMBEDDER names it")
+        return _bge_embedder(found, "TANYUAN_EMBEDDER names it")
     if kind in SERVED:
         return _served_embedder(kind, model, settings)
     model = next((name for name in EMBEDDERS if weights.find(name, settings.models_folder)), "")
-    folder, why_not = _bge(model or EMBEDDERS[0], settings)
-    if folder is not None:
-        return _bge_embedder(folder, model, f"its weights were found in {folder}")
+    found, why_not = bge_choice.find("embedder", model or EMBEDDERS[0], settings)
+    if found is not None:
+        return _bge_embedder(found, f"its weights were found in {found.folder}")
     try:
         return _e5(f"it comes with the installation; {why_not}")
     except ConfigurationError as error:
@@ -93,19 +88,28 @@ def choose_reranker(settings: Settings) -> Choice[Reranker]:
     if kind == "auto":
         model = next((name for name in RERANKERS if weights.find(name, settings.models_folder)), "")
         why = "its weights were found"
-    folder, why_not = _bge(model or RERANKERS[0], settings)
-    if folder is None and kind == "auto":
+    try:
+        found, why_not = bge_choice.find("reranker", model or RERANKERS[0], settings)
+    except ConfigurationError as error:
+        found, why_not = None, error.message.rstrip(".")
+    if found is None and kind == "auto":
         why = f"it needs no model; {why_not}"
         return Choice(component="reranker", adapter=None, name=LIGHT, reason=why)
-    if folder is None:
+    if found is None:
         return _none("reranker", why_not)
     from server.models.bge_reranker import BgeReranker  # noqa: PLC0415 - only the one chosen
 
     try:
-        adapter = BgeReranker(folder, name=f"bge:{model}")
+        adapter = BgeReranker(
+            found.folder,
+            name=f"bge:{found.name}",
+            export=found.export,
+            precision=found.precision,
+        )
     except ModelUnavailable as error:
         return _none("reranker", error.message)
-    return Choice(component="reranker", adapter=adapter, name=adapter.name, reason=why)
+    reason = f"{why}; {found.how}"
+    return Choice(component="reranker", adapter=adapter, name=adapter.name, reason=reason)
 
 
 def choose_generator(settings: Settings) -> Choice[Generator]:
@@ -192,24 +196,22 @@ def _served_embedder(kind: str, model: str, settings: Settings) -> Choice[Embedd
     return Choice(component="embedder", adapter=adapter, name=adapter.name, reason=why)
 
 
-def _bge_embedder(folder: Path, model: str, why: str) -> Choice[Embedder]:
+def _bge_embedder(found: bge_choice.Found, why: str) -> Choice[Embedder]:
     from server.models.bge import BgeEmbedder  # noqa: PLC0415 - only the one chosen
+    from server.models.m3 import M3Embedder  # noqa: PLC0415
 
     try:
-        adapter = BgeEmbedder(folder, name=f"bge:{model}")
+        adapter = (
+            M3Embedder(found.folder, name=f"bge:{found.name}")
+            if found.sparse
+            else BgeEmbedder(
+                found.folder,
+                name=f"bge:{found.name}",
+                export=found.export,
+                precision=found.precision,
+            )
+        )
     except ModelUnavailable as error:
         raise ConfigurationError(error.message) from error
-    return Choice(component="embedder", adapter=adapter, name=adapter.name, reason=why)
-
-
-def _bge(model: str, settings: Settings) -> tuple[Path | None, str]:
-    """The folder of a BGE model's weights, or None and why it can't be used."""
-    folder = weights.find(model, settings.models_folder)
-    if folder is None:
-        return None, (
-            f"no whole weights of {model} are on this machine: scripts/fetch_models gets them into "
-            f"{settings.models_folder}"
-        )
-    if find_spec("FlagEmbedding") is None:
-        return None, f"{NO_FLAG_EMBEDDING} (weights lie in {folder})"
-    return folder, ""
+    reason = f"{why}; {found.how}"
+    return Choice(component="embedder", adapter=adapter, name=adapter.name, reason=reason)

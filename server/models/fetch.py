@@ -20,7 +20,7 @@ import httpx
 from filelock import FileLock, Timeout
 
 from server.errors import InvalidInput, ModelUnavailable
-from server.models.weights import SHAPE_FILES, is_whole
+from server.models.weights import SHAPE_FILES, SPARSE_HEAD, is_whole
 
 # 61.8, 69.5 and 70.5 are the C-MTEB retrieval scores of bge-small, -base and -large-zh-v1.5: base is
 # within a point of large at a third of its size and time. The reranker is the smallest of its family.
@@ -167,7 +167,7 @@ def _check(response: httpx.Response, what: str) -> None:
 def _select(files: Sequence[RemoteFile], model: str) -> list[RemoteFile]:
     """What loading needs, small files first: one form of the weights, no ONNX, no duplicates."""
     by_name = {file.name: file for file in files}
-    shape = [by_name[name] for name in SHAPE_FILES if name in by_name]
+    shape = [by_name[name] for name in (*SHAPE_FILES, SPARSE_HEAD) if name in by_name]
     for form in _WEIGHTS:
         weights = [file for file in files if form.fullmatch(file.name)]
         if any(PurePosixPath(file.name).suffix != ".json" for file in weights):

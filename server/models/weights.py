@@ -8,7 +8,7 @@ A model is named by its folder (``/models/bge``, ``./bge``, ``~/bge``) or by its
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,14 +32,37 @@ SHAPE_FILES = (
     "sentencepiece.bpe.model",
 )
 
+# What BGE-M3 has beside its weights: the head that makes sparse weights. No part of ``digest``, since it
+# makes no difference to vectors.
+SPARSE_HEAD = "sparse_linear.pt"
 
-def find(model: str, models_folder: Path) -> Path | None:
-    """The folder of a model's weights, or None where they are not on this machine, or not whole."""
+EXPORT = "tanyuan-onnx"  # of the weights to ONNX, beside them or in their place (exports.py)
+MANIFEST = "manifest.json"  # of an export, whose last file it is
+
+
+def find(model: str, models_folder: Path, *, exported: bool = True) -> Path | None:
+    """The folder of a model's weights, or None where they are not on this machine, or not whole.
+
+    ``exported``: an export in their place will do.
+    """
     if model.startswith(("/", ".", "~")):
-        folder = Path(model).expanduser()
-        return folder if is_whole(folder) else None
-    candidates = (models_folder / model, _cached(model))
-    return next((folder for folder in candidates if folder and is_whole(folder)), None)
+        candidates: tuple[Path | None, ...] = (Path(model).expanduser(),)
+    else:
+        candidates = (models_folder / model, _cached(model))
+    return next(
+        (
+            folder
+            for folder in candidates
+            if folder and (is_whole(folder) or (exported and is_exported(folder)))
+        ),
+        None,
+    )
+
+
+def is_exported(folder: Path) -> bool:
+    """Whether a folder has a model's shape and an export; whether that is sound, exports.py tells."""
+    names = ("config.json", "tokenizer.json", f"{EXPORT}/{MANIFEST}")
+    return all((folder / name).is_file() for name in names)
 
 
 def is_whole(folder: Path) -> bool:
@@ -67,12 +90,24 @@ def digest(folder: Path) -> str:
 
     Reads some 1.5 GB a second.
     """
-    whole = hashlib.sha256()
-    for file in _deciding_files(folder):
-        with file.open("rb") as stream:
-            content = hashlib.file_digest(stream, "sha256").hexdigest()
-        whole.update(f"{file.relative_to(folder).as_posix()} {content}\n".encode())
-    return whole.hexdigest()
+    return digest_of({name: sha256(folder / name) for name in deciding_files(folder)})
+
+
+def digest_of(contents: Mapping[str, str]) -> str:
+    """The digest of a folder whose deciding files have these SHA-256, in this order."""
+    lines = "".join(f"{name} {content}\n" for name, content in contents.items())
+    return hashlib.sha256(lines.encode()).hexdigest()
+
+
+def deciding_files(folder: Path) -> list[str]:
+    """Names of the files that decide what a model gives, the weights first; always in the same order."""
+    files = [file.relative_to(folder).as_posix() for file in weight_files(folder)]
+    return files + [name for name in SHAPE_FILES if (folder / name).is_file()]
+
+
+def sha256(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def read_json(file: Path) -> dict[str, Any]:
@@ -87,11 +122,6 @@ def read_json(file: Path) -> dict[str, Any]:
 def stay_offline() -> None:
     """Keep huggingface_hub, which reads this when it is imported, from ever asking the hub."""
     os.environ["HF_HUB_OFFLINE"] = "1"
-
-
-def _deciding_files(folder: Path) -> Iterator[Path]:
-    yield from weight_files(folder)
-    yield from (folder / name for name in SHAPE_FILES if (folder / name).is_file())
 
 
 def _cached(model: str) -> Path | None:

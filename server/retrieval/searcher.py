@@ -1,4 +1,4 @@
-"""The retrieval pipeline: query → two retrievers side by side → fusion → reranker → hits."""
+"""The retrieval pipeline: query → retrievers side by side → fusion → reranker → hits."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -34,7 +34,7 @@ _ATTEMPTS = 4  # of a search that promotions keep overtaking
 class Trace:
     """A search with the whole list that each ranker made of its chunks, in the order of the pipeline.
 
-    That of "rerank" ends where the reranker did; the others follow as they were. ``worth``: of the two
+    That of "rerank" ends where the reranker did; the others follow as they were. ``worth``: of the
     retrievers' scores, None where they were not fused by it. ``evidence``: what the light ranker found,
     by chunk id.
     """
@@ -112,7 +112,14 @@ class Searcher:
             analysis, clauses, shown = self._analyze(query, live, profile)
         filter_ = visible(query.filter, groups)
         retrieved = retrieve(
-            self._store, query, live, clauses, depth=fusion.window, filter_=filter_, clock=clock
+            self._store,
+            query,
+            live,
+            clauses,
+            depth=fusion.window,
+            filter_=filter_,
+            clock=clock,
+            sparse=fusion.sparse > 0,
         )
         legs = retrieved.legs
         lists: dict[Ranker, Ranked] = {name: leg.hits for name, leg in named(legs)}
@@ -136,7 +143,9 @@ class Searcher:
             clock.degraded.append(Degraded("rerank", reason))
         if query.rerank and self._reranker is not None:
             lists["rerank"] = self._rerank(query, self._reranker, legs, order, passages, clock)
-        elif query.rerank and self._light and weighed and retrieved.vector is not None:
+        elif (
+            query.rerank and self._light and weighed and legs.bm25 and retrieved.vector is not None
+        ):
             ranker = LightRanker(
                 weights=profile.light,
                 terms=weighed.terms,

@@ -18,6 +18,7 @@ from server.models.choice import (
     choose_generator,
     choose_reranker,
 )
+from server.models.contract import gives_sparse
 from server.models.fetch import DEFAULT_MODELS
 from server.settings import Settings
 from tests.models import tiny
@@ -51,6 +52,16 @@ def test_auto_without_weights_takes_e5_and_says_how_to_get_better(tmp_path: Path
     for choice in (embedder, reranker):
         assert "scripts/fetch_models" in choice.reason
         assert str(tmp_path / "models") in choice.reason
+
+
+def test_a_folder_with_a_head_gives_sparse_weights(tmp_path: Path) -> None:
+    folder = tiny.m3(tmp_path / "BAAI" / "bge-m3")
+    settings = Settings(data=tmp_path, models=str(tmp_path), embedder="bge:BAAI/bge-m3")
+    assert gives_sparse(choose_embedder(settings).adapter)
+    (folder / "sparse_linear.pt").unlink()
+    plain = choose_embedder(settings)
+    assert plain.name == "bge:BAAI/bge-m3"
+    assert not gives_sparse(plain.adapter)
 
 
 def test_auto_takes_weights_that_were_fetched(models_folder: Path, tmp_path: Path) -> None:

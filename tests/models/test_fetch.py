@@ -55,6 +55,16 @@ def test_brings_what_loading_needs_and_nothing_else(hub: Hub, tmp_path: Path) ->
     assert find(MODEL, tmp_path) == fetched.folder
 
 
+def test_brings_the_head_of_sparse_weights_too(hub: Hub, tmp_path: Path) -> None:
+    hub.files |= {
+        "sparse_linear.pt": b"a head",
+        "colbert_linear.pt": b"another, which nobody reads",
+    }
+    fetched = get(hub, tmp_path)
+    assert (fetched.folder / "sparse_linear.pt").read_bytes() == b"a head"
+    assert not (fetched.folder / "colbert_linear.pt").exists()
+
+
 def test_a_second_run_downloads_nothing(hub: Hub, tmp_path: Path) -> None:
     get(hub, tmp_path)
     hub.sent.clear()

@@ -76,13 +76,13 @@ def _terms(leaf: Leaf, connection: sqlite3.Connection, most: int) -> list[str] |
             return [key]
         case Terms(key, values):
             terms = label_terms([(key, encode_value(value)) for value in values])[1:]
-        case Range(key):
+        case Range():
             wanted = label_condition(leaf)
             rows = connection.execute(
                 f"SELECT DISTINCT value FROM labels WHERE key = ? AND {wanted.sql} LIMIT ?",  # noqa: S608
-                (key, *wanted.parameters, most + 1),
+                (leaf.key, *wanted.parameters, most + 1),
             )
-            terms = label_terms([(key, value) for (value,) in rows])[1:]
+            terms = label_terms([(leaf.key, value) for (value,) in rows])[1:]
     return terms if len(terms) <= most else None
 
 

@@ -41,10 +41,11 @@ class Rows:
     def create(self) -> None:
         from pymilvus import MilvusClient  # noqa: PLC0415
 
-        parameters = MilvusClient.prepare_index_params()
-        kind, metric = INDEX.split()
-        parameters.add_index("vector", index_type=kind, metric_type=metric)
+        parameters = None  # Milvus Lite passes over all vectors by itself, and knows no other indexes
         if not self._lite:
+            parameters = MilvusClient.prepare_index_params()
+            kind, metric = INDEX.split()
+            parameters.add_index("vector", index_type=kind, metric_type=metric)
             parameters.add_index(LABELS_FIELD, index_type="INVERTED")
         self._connection.ask(
             lambda client: client.create_collection(

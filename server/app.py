@@ -173,5 +173,11 @@ def open_store(settings: Settings) -> Store:
     from server.stores.embedded.faiss_index import FaissEngine  # noqa: PLC0415
     from server.stores.embedded.store import EmbeddedStore  # noqa: PLC0415
 
+    store = settings.data / "store"
+    if settings.store == "milvus":
+        from server.stores.milvus.engine import MilvusEngine  # noqa: PLC0415
+
+        engine = MilvusEngine(store, uri=settings.milvus_uri, token=settings.milvus_token)
+        return EmbeddedStore(store, engine=engine)
     # The same documents and BM25 whichever finds nearest vectors; another kind is one more engine here.
-    return EmbeddedStore(settings.data / "store", engine=FaissEngine())
+    return EmbeddedStore(store, engine=FaissEngine())

@@ -126,7 +126,7 @@ def _sql(condition: Filter | None) -> tuple[str, tuple[str, ...]]:
         case _:
             wanted = label_condition(condition)
             return (
-                "EXISTS (SELECT 1 FROM labels WHERE version = c.version AND key = ? "
+                "EXISTS (SELECT 1 FROM labels WHERE version = c.version AND key = ? "  # noqa: S608
                 f"AND {wanted.sql})",
                 (wanted.key, *wanted.parameters),
             )

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 
 from server.errors import ConfigurationError, StoreUnavailable
 from server.stores.embedded.locks import WriteLock
-from server.stores.embedded.milvus import progress
-from server.stores.embedded.milvus.connection import Connection
-from server.stores.embedded.milvus.index import MilvusIndex
-from server.stores.embedded.milvus.lite import Lite
+from server.stores.milvus import progress
+from server.stores.milvus.connection import Connection
+from server.stores.milvus.index import MilvusIndex
+from server.stores.milvus.lite import Lite
 
 if TYPE_CHECKING:
     from pymilvus import MilvusClient

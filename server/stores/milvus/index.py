@@ -12,13 +12,13 @@ from pathlib import Path
 from server.documents import Vector
 from server.errors import StoreTimeout, StoreUnavailable
 from server.stores.embedded.locks import WriteLock
-from server.stores.embedded.milvus import exact, progress
-from server.stores.embedded.milvus.connection import Connection, Lost, Refused
-from server.stores.embedded.milvus.expressions import TooLong, expression, tokens_of
-from server.stores.embedded.milvus.progress import Progress
-from server.stores.embedded.milvus.rows import INDEX, Row, Rows
 from server.stores.embedded.text_follower import generation_folder
 from server.stores.filters import Filter
+from server.stores.milvus import exact, progress
+from server.stores.milvus.connection import Connection, Lost, Refused
+from server.stores.milvus.expressions import TooLong, expression, tokens_of
+from server.stores.milvus.progress import Progress
+from server.stores.milvus.rows import INDEX, Row, Rows
 
 _log = logging.getLogger(__name__)
 

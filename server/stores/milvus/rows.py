@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from server.documents import Vector
 from server.stores.embedded.filters import LABELS_FIELD
-from server.stores.embedded.milvus.connection import CHANGE_SECONDS, SEARCH_SECONDS, Connection
-from server.stores.embedded.milvus.expressions import MOST_LABELS, stored
+from server.stores.milvus.connection import CHANGE_SECONDS, SEARCH_SECONDS, Connection
+from server.stores.milvus.expressions import MOST_LABELS, stored
 
 if TYPE_CHECKING:
     from pymilvus import CollectionSchema
@@ -41,7 +41,9 @@ class Rows:
     def create(self) -> None:
         from pymilvus import MilvusClient  # noqa: PLC0415
 
-        parameters = None  # Milvus Lite passes over all vectors by itself, and knows no other indexes
+        parameters = (
+            None  # Milvus Lite passes over all vectors by itself, and knows no other indexes
+        )
         if not self._lite:
             parameters = MilvusClient.prepare_index_params()
             kind, metric = INDEX.split()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
 from server.errors import StoreTimeout, StoreUnavailable
-from server.stores.embedded.milvus.lite import Lite
+from server.stores.milvus.lite import Lite
 
 if TYPE_CHECKING:
     from pymilvus import MilvusClient

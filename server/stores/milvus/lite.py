@@ -20,7 +20,7 @@ from urllib.parse import quote
 from server.errors import StoreUnavailable
 
 if TYPE_CHECKING:
-    from server.stores.embedded.milvus.lite_server import LiteServer
+    from server.stores.milvus.lite_server import LiteServer
 
 _log = logging.getLogger(__name__)
 
@@ -81,7 +81,7 @@ class Lite:
 
     def _try_to_serve(self) -> None:
         """Open the files and listen, unless another process has them."""
-        from server.stores.embedded.milvus.lite_server import LiteServer  # noqa: PLC0415
+        from server.stores.milvus.lite_server import LiteServer  # noqa: PLC0415
 
         self._folder.mkdir(mode=0o700, exist_ok=True)
         old = self._found()

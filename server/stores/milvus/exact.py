@@ -1,54 +1,56 @@
-"""Exact cosines from the database: of the hits that Milvus found, or of every vector."""
+"""What the database says of the hits that Milvus found; and a search in the database alone."""
 
 import json
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from server.documents import Vector
-from server.stores.embedded.filters import label_condition
-from server.stores.filters import All, Any, Filter, Not
+from server.stores.embedded import rows
+from server.stores.embedded.filters import LabelCondition, Mask, mask, versions_with
+from server.stores.embedded.scoring import ranked, scored
+from server.stores.filters import Filter
 
-_BATCH = 5_000
-_COLUMNS = "c.id, d.document_id || ':' || c.position, CAST(v.vector AS BLOB)"
-_JOINED = "JOIN vectors v ON v.chunk = c.id JOIN documents d ON d.version = c.version"
+_FEW = 2_000  # versions whose labels are looked up one by one
 
 
 @dataclass(frozen=True, slots=True)
-class Scored:
-    """What the database says of hits: those that pass, by chunk number; and those that don't."""
+class Checked:
+    """``hits``: chunk id → cosine, of those that pass; ``refused``: that the filter does not let pass, or
+    whose vector is damaged; ``unknown``: that the generation does not have."""
 
-    hits: dict[int, tuple[str, float]]  # chunk id and cosine
-    refused: frozenset[int]  # that the filter does not let pass, or whose vector is damaged
+    hits: dict[str, float]
+    refused: list[int]
+    unknown: list[int]
 
 
-def score(
+def check(
     numbers: Sequence[int],
     vector: Vector,
     condition: Filter | None,
     connection: sqlite3.Connection,
     generation: int,
-) -> Scored:
-    """Numbers that the generation does not have are in neither part."""
-    passing, parameters = _sql(condition)
-    rows = connection.execute(
-        f"SELECT {_COLUMNS}, {passing} FROM json_each(?) j "  # noqa: S608
-        f"CROSS JOIN chunks c ON c.id = j.value AND c.generation = ? {_JOINED}",
-        (*parameters, json.dumps(list(numbers)), generation),
+) -> Checked:
+    found = connection.execute(
+        "SELECT c.id, c.version, d.document_id || ':' || c.position FROM json_each(?) j "
+        "CROSS JOIN chunks c ON c.id = j.value AND c.generation = ? "
+        "JOIN documents d ON d.version = c.version",
+        (json.dumps(list(numbers)), generation),
     ).fetchall()
-    allowed = [row for row in rows if row[3]]
-    cosines, sound = _cosines([row[2] for row in allowed], vector)
-    hits = {
-        number: (chunk_id, cosine)
-        for (number, chunk_id, *_), cosine, good in zip(
-            allowed, cosines.tolist(), sound.tolist(), strict=True
-        )
-        if good
-    }
-    return Scored(hits, frozenset(row[0] for row in rows) - hits.keys())
+    names = {chunk: name for chunk, _, name in found}
+    present = np.array([chunk for chunk, _, _ in found], dtype=np.int64)
+    versions = np.array([version for _, version, _ in found], dtype=np.int64)
+    allowed = present[_passing(condition, versions, connection)]
+    sound, cosines = scored(connection, allowed, vector)
+    good = sound.tolist()
+    return Checked(
+        hits=dict(zip([names[chunk] for chunk in good], cosines.tolist(), strict=True)),
+        refused=sorted(names.keys() - set(good)),
+        unknown=[number for number in numbers if number not in names],
+    )
 
 
 def search(
@@ -58,75 +60,33 @@ def search(
     connection: sqlite3.Connection,
     generation: int,
 ) -> list[tuple[str, float]]:
-    """(chunk id, cosine) over every vector that passes: a pass over the table, for what no expression
-    can say."""
-    found: list[tuple[str, float]] = []
-    for batch in _all(condition, connection, generation):
-        cosines, sound = _cosines([row[2] for row in batch], vector)
-        found += [
-            (row[1], cosine)
-            for row, cosine, good in zip(batch, cosines.tolist(), sound.tolist(), strict=True)
-            if good
-        ]
-        found = ranked(found, k)
-    return found
+    """(chunk id, cosine) in order, over every vector that passes, for what no expression can say."""
+    found = connection.execute(
+        "SELECT id, version FROM chunks WHERE generation = ?", (generation,)
+    ).fetchall()
+    chunks, versions = np.array(found, dtype=np.int64).reshape(-1, 2).T
+    numbers, cosines = scored(connection, chunks[_passing(condition, versions, connection)], vector)
+    if len(numbers) > k:  # with all that tie at the cut
+        near = cosines >= np.partition(cosines, len(cosines) - k)[len(cosines) - k]
+        numbers, cosines = numbers[near], cosines[near]
+    return ranked(numbers, cosines, lambda wanted: rows.chunk_ids(connection, wanted))[:k]
 
 
-def ranked(hits: list[tuple[str, float]], k: int) -> list[tuple[str, float]]:
-    """By falling cosine, ties by chunk id."""
-    return sorted(hits, key=lambda hit: (-hit[1], hit[0]))[:k]
-
-
-def matrix(stored: Sequence[bytes], dimensions: int) -> tuple[Vector, NDArray[np.bool_]]:
-    """Vectors as float32 (n, dimensions), and which are sound; a damaged one is zeros."""
-    size = 4 * dimensions
-    sized = np.array([len(vector) == size for vector in stored], dtype=np.bool_)
-    whole = b"".join(vector if len(vector) == size else bytes(size) for vector in stored)
-    vectors = np.frombuffer(whole, "<f4").reshape(len(stored), dimensions)
-    finite = np.isfinite(vectors).all(axis=1)
-    return np.where(finite[:, np.newaxis], vectors, np.float32(0)), sized & finite
-
-
-def _all(
-    condition: Filter | None, connection: sqlite3.Connection, generation: int
-) -> Iterator[list[tuple[int, str, bytes]]]:
-    passing, parameters = _sql(condition)
-    cursor = connection.execute(
-        f"SELECT {_COLUMNS} FROM chunks c {_JOINED} "  # noqa: S608
-        f"WHERE c.generation = ? AND {passing}",
-        (generation, *parameters),
-    )
-    while rows := cursor.fetchmany(_BATCH):
-        yield rows
-
-
-def _cosines(
-    stored: Sequence[bytes], vector: Vector
-) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    vectors, sound = matrix(stored, len(vector))
-    # Not a product of matrices: there, equal vectors may differ in the last bit by their place.
-    return np.einsum("ij,j->i", vectors, vector), sound
-
-
-def _sql(condition: Filter | None) -> tuple[str, tuple[str, ...]]:
-    """The filter over ``c.version``."""
+def _passing(
+    condition: Filter | None, versions: NDArray[np.int64], connection: sqlite3.Connection
+) -> Mask:
     if condition is None:
-        return "1", ()
-    match condition:
-        case Not(inner):
-            sql, parameters = _sql(inner)
-            return f"NOT ({sql})", parameters
-        case All(parts) | Any(parts):
-            each = [_sql(part) for part in parts]
-            word, empty = (" AND ", "1") if isinstance(condition, All) else (" OR ", "0")
-            return (
-                word.join(f"({sql})" for sql, _ in each) or empty,
-                tuple(parameter for _, parameters in each for parameter in parameters),
-            )
-        case _:
-            wanted = label_condition(condition)
-            return (
-                "EXISTS (SELECT 1 FROM labels WHERE version = c.version AND key = ? "  # noqa: S608
-                f"AND {wanted.sql})",
-                (wanted.key, *wanted.parameters),
-            )
+        return np.ones(len(versions), dtype=np.bool_)
+    few = json.dumps(np.unique(versions).tolist()) if len(versions) <= _FEW else None
+
+    def leaf(wanted: LabelCondition) -> Mask:
+        if few is None:
+            return np.isin(versions, versions_with(wanted, -1, connection))
+        found = connection.execute(
+            f"SELECT version FROM labels WHERE key = ? AND {wanted.sql} "  # noqa: S608
+            "AND version IN (SELECT value FROM json_each(?))",
+            (wanted.key, *wanted.parameters, few),
+        )
+        return np.isin(versions, np.array([version for (version,) in found], dtype=np.int64))
+
+    return mask(condition, leaf, len(versions))

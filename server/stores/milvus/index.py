@@ -9,9 +9,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from server.documents import Vector
 from server.errors import StoreTimeout, StoreUnavailable
 from server.stores.embedded.locks import WriteLock
+from server.stores.embedded.scoring import blocks
 from server.stores.embedded.text_follower import generation_folder
 from server.stores.filters import Filter
 from server.stores.milvus import exact, progress
@@ -29,6 +32,7 @@ _SLICE = 1_000  # numbers of the database's counter that are taken over at once
 _LOOSE = 500  # rows of Milvus Lite that are searched unflushed: 35 us each
 _SEARCH_PATIENCE = 4.0  # for what a search has to take over first; a write's is without end
 _LOCK_SECONDS = 60.0
+_TRIES = 3  # of a search beside writes that replace documents
 
 
 class MilvusIndex:
@@ -66,19 +70,25 @@ class MilvusIndex:
         connection: sqlite3.Connection,
         names: Callable[[list[int]], dict[int, str]],  # noqa: ARG002 - they come with the scores
     ) -> list[tuple[str, float]]:
-        for attempt in (1, 2):
+        torn = refused = 0
+        while torn < _TRIES:
             at = self._level(connection, _SEARCH_PATIENCE)
             if not at.rows:
                 return []
             try:
-                return self._search(at, vector, condition, k, connection)
+                found = self._search(at, vector, condition, k, connection)
             except Refused as error:
                 self._checked = None
-                if attempt == 2 or not (self._lite or isinstance(error, Lost)):
+                refused += 1
+                if refused > 1 or not (self._lite or isinstance(error, Lost)):
                     raise
                 _log.warning("%s: %s", self._folder, error.message)
                 self._distrust(at)
-        raise AssertionError
+                continue
+            if found is not None:
+                return found
+            torn += 1
+        return exact.search(vector, condition, k, connection, self._generation)
 
     def follow(self, connection: sqlite3.Connection) -> None:
         self._level(connection, None)
@@ -93,7 +103,10 @@ class MilvusIndex:
         condition: Filter | None,
         k: int,
         connection: sqlite3.Connection,
-    ) -> list[tuple[str, float]]:
+    ) -> list[tuple[str, float]] | None:
+        """None where documents were replaced meanwhile, so that one may have been seen by neither its
+        old chunks nor its new ones."""
+
         def pass_over_all() -> list[tuple[str, float]]:
             return exact.search(vector, condition, k, connection, self._generation)
 
@@ -114,19 +127,25 @@ class MilvusIndex:
                 return pass_over_all()  # more ties at the cut than Milvus can list
             limit = min(limit * 8, _MOST)
         numbers = [chunk for chunk, _ in found]
-        scored = exact.score(numbers, vector, condition, connection, self._generation)
-        hits = dict(scored.hits.values())
-        strange = [n for n in numbers if n not in scored.hits and n not in scored.refused]
-        if strange:  # written since the connection's state was taken, or removed before it
+        checked = exact.check(numbers, vector, condition, connection, self._generation)
+        hits, refused = checked.hits, checked.refused
+        if checked.unknown:  # written since the connection's state was taken, or removed before it
             connection.execute("ROLLBACK")
             connection.execute("BEGIN")
-            later = exact.score(strange, vector, condition, connection, self._generation)
-            hits |= dict(later.hits.values())
-            scored = exact.Scored({}, scored.refused | later.refused)
-        if scored.refused or (len(hits) < k and len(found) == limit):
+            later = exact.check(checked.unknown, vector, condition, connection, self._generation)
+            hits, refused = hits | later.hits, refused + later.refused
+            if any(number > at.level for number in later.unknown):
+                return None  # come and gone since
+        if self._lite and self._deletions(at.name) != at.deletions:
+            return None  # Milvus Lite reads what is there and what was deleted one after the other
+        if refused or (len(hits) < k and len(found) == limit):
             # Labels that look alike, a damaged vector, or many that are gone: no hit may be lost.
             return pass_over_all()
-        return exact.ranked(list(hits.items()), k)
+        return sorted(hits.items(), key=lambda hit: (-hit[1], hit[0]))[:k]
+
+    def _deletions(self, name: str) -> int:
+        at = progress.read(self._folder)
+        return at.deletions if at is not None and at.name == name else -1
 
     def _level(self, connection: sqlite3.Connection, patience: float | None) -> Progress:
         """Progress that covers what the connection sees, once that is so.
@@ -231,6 +250,7 @@ class MilvusIndex:
                         f"Vectors are being taken over into {self._connection.place}: about "
                         f"{sequence - at.level} changes are left. Try again in a while."
                     )
+                at = replace(at, deletions=at.deletions + bool(gone))
                 progress.write(self._folder, replace(at, target=upto))
                 rows.insert(new)
                 rows.delete(gone)
@@ -256,26 +276,28 @@ class MilvusIndex:
         self, above: int, upto: int, connection: sqlite3.Connection
     ) -> tuple[list[Row], bool]:
         """New rows, without damaged vectors; whether one has more labels than a row takes."""
-        found = connection.execute(
-            "SELECT chunk, version, CAST(vector AS BLOB) FROM vectors "
-            "WHERE chunk > ? AND chunk <= ? AND generation = ? ORDER BY chunk",
-            (above, upto, self._generation),
-        ).fetchall()
-        vectors, sound = exact.matrix([row[2] for row in found], self._dimensions)
-        labels: dict[int, list[str] | None] = {}
-        for _, version, _ in found:
-            if version not in labels:
-                labels[version] = tokens_of(
-                    connection.execute(
-                        "SELECT key, value FROM labels WHERE version = ?", (version,)
-                    ).fetchall()
-                )
+        versions = dict(
+            connection.execute(
+                "SELECT chunk, version FROM vectors "
+                "WHERE chunk > ? AND chunk <= ? AND generation = ? ORDER BY chunk",
+                (above, upto, self._generation),
+            ).fetchall()
+        )
+        tokens = {
+            version: tokens_of(
+                connection.execute(
+                    "SELECT key, value FROM labels WHERE version = ?", (version,)
+                ).fetchall()
+            )
+            for version in {*versions.values()}
+        }
+        wanted = np.array([*versions], dtype=np.int64)
         rows = [
-            Row(chunk, version, labels[version] or (), vector)
-            for (chunk, version, _), vector, good in zip(found, vectors, sound, strict=True)
-            if good
+            Row(chunk, versions[chunk], tokens[versions[chunk]] or (), vector)
+            for chunks, vectors in blocks(connection, wanted, self._dimensions)
+            for chunk, vector in zip(chunks.tolist(), vectors, strict=True)
         ]
-        return rows, None in labels.values()
+        return rows, None in tokens.values()
 
     def _rows(self, name: str) -> Rows:
         return Rows(self._connection, name, dimensions=self._dimensions, lite=self._lite)

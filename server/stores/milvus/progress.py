@@ -9,13 +9,14 @@ _FILE = "level.json"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """``name``: the Milvus collection. ``level``: the database's sequence up to which it has everything.
+    """``name``: the Milvus collection. ``index``: the index's type and metric. ``level``: the database's
+    sequence up to which it has everything. ``target``: another than the level while a process takes rows
+    over up to there; one that finds it so under the lock knows that it was killed or failed.
 
-    ``target``: another than the level while a process takes rows over up to there; one that finds it so
-    under the lock knows that it was killed or failed. ``rows``: how many there are at the level;
-    ``born``: the sequence when they were begun, whose removals they never needed. ``loose``: how many of
-    them came since the last flush. ``partial``: a document has more labels than
-    a row takes, so filters are not asked of Milvus. ``index``: the index's type and metric.
+    ``rows``: how many there are at the level. ``born``: the sequence when they were begun, whose removals
+    they never needed. ``loose``: how many of them came since the last flush. ``deletions``: how often
+    rows were deleted, each counted before. ``partial``: a document has more labels than a row takes, so
+    that filters are not asked of Milvus.
     """
 
     name: str
@@ -25,6 +26,7 @@ class Progress:
     target: int = 0
     rows: int = 0
     loose: int = 0
+    deletions: int = 0
     partial: bool = False
 
     @property

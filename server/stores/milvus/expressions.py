@@ -31,8 +31,8 @@ _DEEPEST = 20
 _EVERYTHING, _NOTHING = "version >= 0", "version < 0"
 
 
-class TooLong(Exception):
-    """The filter would be too long or too deep an expression."""
+class BeyondMilvus(Exception):
+    """What Milvus can't be asked, or can't answer exactly: the database is passed over instead."""
 
 
 def tokens_of(labels: Sequence[tuple[str, str]]) -> list[str] | None:
@@ -47,12 +47,12 @@ def stored(tokens: Sequence[str], *, array: bool) -> Any:
 
 
 def expression(condition: Filter, connection: sqlite3.Connection, *, array: bool) -> str:
-    """Raises TooLong."""
+    """Raises BeyondMilvus where it would be too long or too deep."""
     most = _MOST_ARRAY if array else _MOST_LIKE
 
     def compiled(part: Filter, depth: int) -> str:
         if depth > _DEEPEST:
-            raise TooLong
+            raise BeyondMilvus
         match part:
             case Not(inner):
                 return f"not ({compiled(inner, depth + 1)})"
@@ -99,7 +99,7 @@ def _holds(terms: Sequence[str], *, array: bool) -> str:
 def _versions(leaf: Leaf, connection: sqlite3.Connection) -> str:
     versions = versions_with(label_condition(leaf), -1, connection)
     if len(versions) > _MOST_VERSIONS:
-        raise TooLong
+        raise BeyondMilvus
     return f"version in [{', '.join(map(str, versions.tolist()))}]" if len(versions) else _NOTHING
 
 

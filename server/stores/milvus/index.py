@@ -19,7 +19,7 @@ from server.stores.embedded.text_follower import generation_folder
 from server.stores.filters import Filter
 from server.stores.milvus import exact, progress
 from server.stores.milvus.connection import Connection, Lost, Refused
-from server.stores.milvus.expressions import TooLong, expression, tokens_of
+from server.stores.milvus.expressions import BeyondMilvus, expression, tokens_of
 from server.stores.milvus.progress import Progress
 from server.stores.milvus.rows import INDEX, Row, Rows
 
@@ -85,6 +85,8 @@ class MilvusIndex:
                 _log.warning("%s: %s", self._folder, error.message)
                 self._distrust(at)
                 continue
+            except BeyondMilvus:
+                break
             if found is not None:
                 return found
             torn += 1
@@ -105,27 +107,19 @@ class MilvusIndex:
         connection: sqlite3.Connection,
     ) -> list[tuple[str, float]] | None:
         """None where documents were replaced meanwhile, so that one may have been seen by neither its
-        old chunks nor its new ones."""
-
-        def pass_over_all() -> list[tuple[str, float]]:
-            return exact.search(vector, condition, k, connection, self._generation)
-
+        old chunks nor its new ones. Raises Refused, BeyondMilvus."""
         where = ""
         if condition is not None:
-            try:
-                where = expression(condition, connection, array=not self._lite)
-            except TooLong:
-                return pass_over_all()
             if at.partial:
-                return pass_over_all()
-        rows, limit = self._rows(at.name), min(k + _MARGIN, _MOST)
-        while True:
-            found = rows.search(vector, where, limit)
-            if len(found) < limit or found[k - 1][1] - found[-1][1] > _ALIKE:
-                break
+                raise BeyondMilvus
+            where = expression(condition, connection, array=not self._lite)
+        limit = min(k + _MARGIN, _MOST)
+        found = self._rows(at.name).search(vector, where, limit)
+        while len(found) == limit and found[k - 1][1] - found[-1][1] <= _ALIKE:  # ties at the cut
             if limit == _MOST:
-                return pass_over_all()  # more ties at the cut than Milvus can list
+                raise BeyondMilvus
             limit = min(limit * 8, _MOST)
+            found = self._rows(at.name).search(vector, where, limit)
         numbers = [chunk for chunk, _ in found]
         checked = exact.check(numbers, vector, condition, connection, self._generation)
         hits, refused = checked.hits, checked.refused
@@ -140,7 +134,7 @@ class MilvusIndex:
             return None  # Milvus Lite reads what is there and what was deleted one after the other
         if refused or (len(hits) < k and len(found) == limit):
             # Labels that look alike, a damaged vector, or many that are gone: no hit may be lost.
-            return pass_over_all()
+            raise BeyondMilvus
         return sorted(hits.items(), key=lambda hit: (-hit[1], hit[0]))[:k]
 
     def _deletions(self, name: str) -> int:

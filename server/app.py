@@ -27,6 +27,7 @@ from server.retrieval.searcher import Searcher
 from server.retrieval.suggest import Suggester
 from server.settings import Settings
 from server.stores.contract import Store
+from server.stores.embedded.vectors import VectorEngine
 from server.vocabulary import Vocabulary
 from server.web.application import build
 from server.web.keys import Keys
@@ -170,14 +171,23 @@ def open_store(settings: Settings) -> Store:
             replicas=settings.elasticsearch_replicas,
             timeout=settings.elasticsearch_timeout,
         )
-    from server.stores.embedded.faiss_index import FaissEngine  # noqa: PLC0415
     from server.stores.embedded.store import EmbeddedStore  # noqa: PLC0415
 
-    store = settings.data / "store"
+    return EmbeddedStore(settings.data / "store", engine=open_engine(settings))
+
+
+def open_engine(settings: Settings) -> VectorEngine:
+    """What finds nearest vectors for the stores that keep documents and BM25 in the data folder."""
+    if settings.store == "chroma":
+        from server.stores.chroma.engine import ChromaEngine  # noqa: PLC0415
+
+        return ChromaEngine(settings.data / "store" / "chroma")
     if settings.store == "milvus":
         from server.stores.milvus.engine import MilvusEngine  # noqa: PLC0415
 
-        engine = MilvusEngine(store, uri=settings.milvus_uri, token=settings.milvus_token)
-        return EmbeddedStore(store, engine=engine)
-    # The same documents and BM25 whichever finds nearest vectors; another kind is one more engine here.
-    return EmbeddedStore(store, engine=FaissEngine())
+        return MilvusEngine(
+            settings.data / "store", uri=settings.milvus_uri, token=settings.milvus_token
+        )
+    from server.stores.embedded.faiss_index import FaissEngine  # noqa: PLC0415
+
+    return FaissEngine()

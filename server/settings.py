@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from server.errors import ConfigurationError
 
-StoreKind = Literal["embedded", "milvus", "elasticsearch"]
+StoreKind = Literal["embedded", "chroma", "milvus", "elasticsearch"]
 
 # The default data lie in the checkout, so that scripts find them from whatever folder they are called.
 CHECKOUT = Path(__file__).resolve().parent.parent

@@ -9,6 +9,7 @@ import contextlib
 import json
 import os
 import shutil
+import sqlite3
 import time
 import uuid
 from collections.abc import Iterator, Sequence
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 
 from server.documents import Vector
 from server.stores.embedded.locks import WriteLock
+from server.stores.embedded.scoring import vectors_of
 
 Numbers = NDArray[np.int64]
 
@@ -28,6 +30,7 @@ _NAME = "vectors"
 _NOTE = "sound.json"
 _FORMAT = 1  # of the note, and of how a collection is configured
 _BATCH = 1_000
+_LEAVING_SECONDS = 1.0
 _UNUSED_SECONDS = 7 * 86_400.0
 # A query looks at ef_search candidates or more; 1,000 find .99 of the 200 nearest of 20,000 vectors that
 # lie badly, and all of the first 10 (DECISIONS.md).
@@ -57,7 +60,7 @@ def _failures() -> Iterator[None]:
 
 
 class Copy:
-    """A folder that this process holds. Searching is thread-safe; one thread at a time changes it.
+    """A folder that this process holds. Not thread-safe.
 
     ``level``: up to which number chunks are in it. ``removed``: up to which number of the counter what
     was removed is out of it. ``count``: how many chunks it has.
@@ -78,10 +81,15 @@ class Copy:
     @classmethod
     def open(cls, place: Path, dimensions: int) -> "Copy":
         """The first copy at the place that no other process holds; a new one where it isn't sound."""
+        deadline = time.monotonic() + _LEAVING_SECONDS
         number = 0
         while True:
             number += 1
             folder = place / f"copy-{number}"
+            if number > 1 and not folder.exists() and time.monotonic() < deadline:
+                number = 0  # a holder that was killed may still be on its way out
+                time.sleep(0.05)
+                continue
             folder.mkdir(parents=True, exist_ok=True)
             holding = contextlib.ExitStack()
             if holding.enter_context(WriteLock(folder, timeout=0.0).tried()):
@@ -100,7 +108,7 @@ class Copy:
     def nearest(self, vector: Vector, limit: int, among: Numbers | None) -> Numbers:
         """Numbers of about the ``limit`` nearest chunks, of those in ``among`` where it is given.
 
-        Raises CopyUnusable, also where one of ``among`` has just been removed.
+        Raises CopyUnusable, also where it has not all of ``among``.
         """
         with _failures():
             found = self._collection.query(
@@ -133,15 +141,40 @@ class Copy:
         with _failures():
             self.count = self._collection.count()
 
+    def step(self, connection: sqlite3.Connection, generation: int, most: int) -> bool:
+        """Take over what the database changed since, of new vectors ``most``; whether there are more."""
+        sequence, pruned = connection.execute("SELECT sequence, pruned FROM state").fetchone()
+        if self.level and self.removed < pruned:
+            self.clear()
+        gone = [
+            chunk
+            for (chunk,) in connection.execute(
+                "SELECT chunk FROM removals WHERE sequence > ? AND generation = ? AND chunk <= ?",
+                (self.removed, generation, self.level),
+            )
+        ]
+        rows = connection.execute(
+            "SELECT chunk FROM vectors WHERE chunk > ? AND generation = ? ORDER BY chunk LIMIT ?",
+            (self.level, generation, most),
+        )
+        new = np.fromiter((chunk for (chunk,) in rows), dtype=np.int64)
+        if gone:
+            self.remove(gone)
+        if len(new):
+            self.add(*vectors_of(connection, new, self._dimensions))
+        more = len(new) == most
+        self.level, self.removed = int(new[-1]) if more else sequence, sequence
+        return more
+
     def clear(self) -> None:
         """Begin with an empty one."""
         self._unsettle()
         self._shut()
+        self.level = self.removed = self.count = 0
         for old in self._folder.glob("data-*"):
             shutil.rmtree(old, ignore_errors=True)
         # ChromaDB remembers what it opened by the path, so a path never comes back.
         self._connect(self._folder / f"data-{uuid.uuid4().hex[:12]}", new=True)
-        self.level = self.removed = self.count = 0
 
     def settle(self) -> None:
         """Note that the files are whole."""

@@ -3,9 +3,12 @@
 import shutil
 from collections.abc import Collection
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 
+from server.errors import ConfigurationError
 from server.stores.chroma.index import ChromaIndex
+from server.stores.chroma.worker import Worker
 from server.stores.embedded.states import named
 
 EXACT = 2_000
@@ -20,6 +23,8 @@ class ChromaEngine:
     ``tail``: as many changes as ChromaDB may lack; vectors that it lacks are compared one by one.
     ``patience``: seconds that a search waits for ChromaDB to have what it lacks beyond that, before it
     compares all of it itself.
+
+    Raises ConfigurationError where ChromaDB is not installed.
     """
 
     kind = "chroma"
@@ -28,13 +33,20 @@ class ChromaEngine:
     def __init__(
         self, root: Path, *, exact: int = EXACT, tail: int = TAIL, patience: float = 0.0
     ) -> None:
+        if find_spec("chromadb") is None:
+            raise ConfigurationError(
+                "ChromaDB is not installed: run python3 scripts/environment.py chroma, or "
+                "pip install 'tanyuan[chroma]'."
+            )
         self._root = root.absolute()
         self._exact = exact
         self._tail = tail
         self._patience = patience
+        self._worker = Worker()
 
     def index(self, folder: Path, generation: int, dimensions: int) -> ChromaIndex:
         return ChromaIndex(
+            self._worker,
             folder / "collection.db",
             self._root / folder.name / named(generation),
             generation,
@@ -57,7 +69,7 @@ class ChromaEngine:
         return f"ChromaDB {version('chromadb')}"
 
     def close(self) -> None:
-        """Each index is closed by its collection."""
+        self._worker.close()
 
     @staticmethod
     def _clear(place: Path, kept: Collection[str]) -> None:

@@ -1,6 +1,5 @@
 """ChromaIndex: candidates from ChromaDB, exact cosines from the database."""
 
-import contextlib
 import logging
 import math
 import sqlite3
@@ -13,12 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from server.documents import Vector
-from server.errors import StoreUnavailable
-from server.stores.chroma.copies import Copy, CopyUnusable, Numbers
-from server.stores.embedded.database import Database
+from server.stores.chroma.copies import CopyUnusable, Numbers
+from server.stores.chroma.worker import RemoteCopy, Worker
 from server.stores.embedded.filters import Mask
 from server.stores.embedded.members import SIZE, Members
-from server.stores.embedded.scoring import blocks, ranked, scored
+from server.stores.embedded.scoring import ranked, scored
 from server.stores.filters import Filter
 
 _log = logging.getLogger(__name__)
@@ -27,7 +25,8 @@ _MARGIN = 64  # candidates past k, so that ties at the cut can be ordered
 _MOST_ALLOWED = (
     0.5  # share of the vectors from which on ChromaDB is asked for more, and masked here
 )
-_STEP = 2_000  # vectors given to ChromaDB between two looks at what else is to do
+_STEP = 200  # vectors given to ChromaDB at once; a search waits for that
+_PAUSE_SECONDS = 0.001  # between two steps, so that a search that waits has its turn
 _SETTLED = 10_000  # vectors after which the copy is noted as whole
 _RETRY_SECONDS = 60.0
 
@@ -44,6 +43,7 @@ class ChromaIndex:
 
     def __init__(
         self,
+        worker: Worker,
         database: Path,
         place: Path,
         generation: int,
@@ -53,7 +53,8 @@ class ChromaIndex:
         tail: int,
         patience: float,
     ) -> None:
-        self._database = Database(database)
+        self._worker = worker
+        self._database = database
         self._place = place
         self._dimensions = dimensions
         self._exact = exact
@@ -62,7 +63,7 @@ class ChromaIndex:
         self._turn = threading.Lock()  # to look at the members or follow
         self._members = Members(generation)
         self._changed = threading.Condition()  # over what is below
-        self._copy: Copy | None = None
+        self._copy: RemoteCopy | None = None
         self._follower: threading.Thread | None = None
         self._closed = False
         self._not_before = 0.0  # when to try again after a failure
@@ -108,7 +109,6 @@ class ChromaIndex:
             copy, self._copy = self._copy, None
         if copy is not None:
             copy.close()
-        self._database.close()
 
     def _bring_up(self, connection: sqlite3.Connection) -> None:
         lag = self._members.lag(connection)
@@ -128,7 +128,7 @@ class ChromaIndex:
         return np.array([size == 4 * self._dimensions for size in sizes], dtype=np.bool_)
 
     def _asked(
-        self, copy: Copy | None, allowed: Numbers, vector: Vector, k: int
+        self, copy: RemoteCopy | None, allowed: Numbers, vector: Vector, k: int
     ) -> tuple[Numbers, Numbers] | None:
         """What ChromaDB gives as the nearest of ``allowed``, and those of it that it lacks; None where
         it can't help."""
@@ -153,13 +153,13 @@ class ChromaIndex:
         # Its graph does not lead to every vector, least of all where many are equal.
         return None if len(near) < min(k, len(inside)) else (near, rest)
 
-    def _failed_search(self, copy: Copy, failure: CopyUnusable) -> None:
+    def _failed_search(self, copy: RemoteCopy, failure: CopyUnusable) -> None:
         with self._changed:
             # A chunk that was asked for may just have been removed.
             if self._follower is None and self._copy is copy:
                 self._give_up(failure)
 
-    def _caught_up(self, chunks: Numbers, live: Mask) -> Copy | None:
+    def _caught_up(self, chunks: Numbers, live: Mask) -> RemoteCopy | None:
         """The copy; what it lacks is on its way if that is much. Given: numbers by place, which live."""
 
         def few() -> bool:
@@ -168,7 +168,7 @@ class ChromaIndex:
                 return int(np.count_nonzero(live)) <= self._tail
             place = int(np.searchsorted(chunks, copy.level, side="right"))
             removed = max(copy.count - int(np.count_nonzero(live[:place])), 0)
-            return int(np.count_nonzero(live[place:])) + removed <= self._tail
+            return bool(np.count_nonzero(live[place:]) + removed <= self._tail)
 
         with self._changed:
             if not few():
@@ -186,56 +186,29 @@ class ChromaIndex:
         try:
             copy = self._copy
             if copy is None:
-                copy = Copy.open(self._place, self._dimensions)
+                copy = RemoteCopy(
+                    self._worker,
+                    self._place,
+                    self._database,
+                    self._members.generation,
+                    self._dimensions,
+                )
                 with self._changed:
                     self._copy = copy
-            settled = copy.level
-            while self._step(copy) and not self._closed:
-                with self._changed:
-                    self._changed.notify_all()
-                if copy.level - settled > _SETTLED:
+            settled = copy.count
+            while copy.step(_STEP) and not self._closed:
+                if copy.count - settled > _SETTLED:
                     copy.settle()
-                    settled = copy.level
+                    settled = copy.count
+                time.sleep(_PAUSE_SECONDS)
             copy.settle()
-        except (CopyUnusable, StoreUnavailable, OSError, sqlite3.Error) as failure:
+        except CopyUnusable as failure:
             with self._changed:
                 self._give_up(failure)
         finally:
             with self._changed:
                 self._follower = None
                 self._changed.notify_all()
-
-    def _step(self, copy: Copy) -> bool:
-        """Bring the copy further; whether there is more to do."""
-        with self._database.reading() as connection:
-            sequence, pruned = connection.execute("SELECT sequence, pruned FROM state").fetchone()
-            if copy.removed < pruned and copy.level:
-                copy.clear()
-            gone = [
-                chunk
-                for (chunk,) in connection.execute(
-                    "SELECT chunk FROM removals "
-                    "WHERE sequence > ? AND generation = ? AND chunk <= ?",
-                    (copy.removed, self._members.generation, copy.level),
-                )
-            ]
-            numbers = np.array(
-                connection.execute(
-                    "SELECT chunk FROM vectors WHERE chunk > ? AND generation = ? "
-                    "ORDER BY chunk LIMIT ?",
-                    (copy.level, self._members.generation, _STEP),
-                ).fetchall(),
-                dtype=np.int64,
-            ).ravel()
-            new = list(blocks(connection, numbers, self._dimensions))
-        if gone:
-            copy.remove(gone)
-        for found, vectors in new:
-            copy.add(found, vectors)
-        more = len(numbers) == _STEP
-        copy.level = int(numbers[-1]) if more else sequence
-        copy.removed = sequence
-        return more
 
     def _give_up(self, failure: Exception) -> None:
         """Do without ChromaDB for a while, and then make the copy anew. Called within the condition."""
@@ -244,9 +217,7 @@ class ChromaIndex:
         self._not_before = time.monotonic() + _RETRY_SECONDS
         copy, self._copy = self._copy, None
         if copy is not None:
-            with contextlib.suppress(OSError):
-                copy.spoil()
-            copy.close()
+            copy.close(spoiled=True)
 
 
 def _cut(scores: NDArray[np.float32], k: int) -> float:

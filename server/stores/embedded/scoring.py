@@ -15,38 +15,49 @@ _BATCH = 2_000
 def scored(
     connection: sqlite3.Connection, chunks: NDArray[np.int64], vector: Vector
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """(chunk numbers, cosines) of those chunks that have a sound vector.
+    """(chunk numbers, cosines) of those chunks that have a sound vector, by number.
 
-    Equal vectors have equal cosines wherever they stand. 1,000 vectors of 384 dimensions take some 3 ms.
+    Equal vectors have equal cosines wherever they stand. 1,000 of 384 dimensions take some 3 ms.
     """
-    wanted = vector.astype(np.float64)
     numbers: list[NDArray[np.int64]] = [np.empty(0, dtype=np.int64)]
     scores: list[NDArray[np.float32]] = [np.empty(0, dtype=np.float32)]
-    for found, block in blocks(connection, chunks, len(vector)):
-        numbers.append(found)
-        # Sums in double precision: single ones differ by a vector's place in the block.
-        scores.append((block.astype(np.float64) @ wanted).astype(np.float32))
+    for found, block in _blocks(connection, chunks, len(vector)):
+        # Row by row, where a product of matrices adds up the last rows of a block in another order.
+        of = np.einsum("ij,j->i", block, vector)
+        sound = np.isfinite(of)
+        numbers.append(found[sound])
+        scores.append(of[sound])
     return np.concatenate(numbers), np.concatenate(scores)
 
 
-def blocks(
+def vectors_of(
+    connection: sqlite3.Connection, chunks: NDArray[np.int64], dimensions: int
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """(chunk numbers, vectors) of those chunks that have a sound vector."""
+    numbers = [np.empty(0, dtype=np.int64)]
+    vectors = [np.empty((0, dimensions), dtype=np.float32)]
+    for found, block in _blocks(connection, chunks, dimensions):
+        sound = np.isfinite(block).all(axis=1)
+        numbers.append(found[sound])
+        vectors.append(block[sound])
+    return np.concatenate(numbers), np.concatenate(vectors)
+
+
+def _blocks(
     connection: sqlite3.Connection, chunks: NDArray[np.int64], dimensions: int
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
-    """(chunk numbers, vectors) of those chunks that have a sound vector, in batches."""
-    size = 4 * dimensions
-    for start in range(0, len(chunks), _BATCH):
+    """Those that have a vector of the right size, in batches."""
+    ordered = np.sort(chunks)
+    for start in range(0, len(ordered), _BATCH):
         rows = connection.execute(
             "SELECT chunk, vector FROM vectors "
             "WHERE chunk IN (SELECT value FROM json_each(?)) AND typeof(vector) = 'blob' "
-            "AND length(vector) = ?",
-            (json.dumps(chunks[start : start + _BATCH].tolist()), size),
+            "AND length(vector) = ? ORDER BY chunk",
+            (json.dumps(ordered[start : start + _BATCH].tolist()), 4 * dimensions),
         ).fetchall()
-        if not rows:
-            continue
         numbers = np.array([row[0] for row in rows], dtype=np.int64)
         block = np.frombuffer(b"".join(row[1] for row in rows), "<f4").reshape(-1, dimensions)
-        finite = np.isfinite(block).all(axis=1)
-        yield numbers[finite], block[finite]
+        yield numbers, block.astype(np.float32, copy=False)
 
 
 def ranked(

@@ -14,7 +14,7 @@ import numpy as np
 from server.documents import Vector
 from server.errors import StoreTimeout, StoreUnavailable
 from server.stores.embedded.locks import WriteLock
-from server.stores.embedded.scoring import blocks
+from server.stores.embedded.scoring import vectors_of
 from server.stores.embedded.text_follower import generation_folder
 from server.stores.filters import Filter
 from server.stores.milvus import exact, progress
@@ -286,9 +286,9 @@ class MilvusIndex:
             for version in {*versions.values()}
         }
         wanted = np.array([*versions], dtype=np.int64)
+        chunks, vectors = vectors_of(connection, wanted, self._dimensions)
         rows = [
             Row(chunk, versions[chunk], tokens[versions[chunk]] or (), vector)
-            for chunks, vectors in blocks(connection, wanted, self._dimensions)
             for chunk, vector in zip(chunks.tolist(), vectors, strict=True)
         ]
         return rows, None in tokens.values()

@@ -90,7 +90,7 @@ class Rows:
                 timeout=SEARCH_SECONDS,
             )
         )
-        return [(int(hit["chunk"]), float(hit["distance"])) for hit in hits]
+        return [(int(chunk), float(at)) for chunk, at in zip(hits.ids, hits.distances, strict=True)]
 
     def insert(self, rows: Sequence[Row]) -> None:
         for batch in self._batches(rows):

@@ -10,6 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from server.app import open_store as open_store_of
+from server.errors import ConfigurationError
+from server.settings import Settings
 from server.stores.chroma.engine import ChromaEngine
 from server.stores.contract import LegsRequest
 from server.stores.embedded.store import EmbeddedStore
@@ -325,3 +328,11 @@ def test_ties_come_by_chunk_id_however_many(store: EmbeddedStore) -> None:
     assert vector_ids(store, "c", unit(1), k=20, filter=condition) == [
         f"{name}:0" for name in sorted(names[:150])[:20]
     ]
+
+
+def test_without_chromadb_the_setting_says_what_to_do(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("server.stores.chroma.engine.find_spec", lambda name: None)
+    with pytest.raises(ConfigurationError, match="tanyuan\\[chroma\\]"):
+        open_store_of(Settings(data=folder, store="chroma"))

@@ -25,7 +25,7 @@ _MARGIN = 64  # candidates past k, so that ties at the cut can be ordered
 _MOST_ALLOWED = (
     0.5  # share of the vectors from which on ChromaDB is asked for more, and masked here
 )
-_STEP = 200  # vectors given to ChromaDB at once; a search waits for that
+_STEP = 500  # vectors given to ChromaDB at once; a search may wait for that
 _PAUSE_SECONDS = 0.001  # between two steps, so that a search that waits has its turn
 _SETTLED = 10_000  # vectors after which the copy is noted as whole
 _RETRY_SECONDS = 60.0

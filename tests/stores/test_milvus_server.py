@@ -66,7 +66,7 @@ class TestAway:
         opened = opened_at(tmp_path / "store", port)
         opened.create_collection("c", recipe=RECIPE)
         put(opened, write("a", "red"))
-        legs = both(opened, seconds=4)
+        legs = both(opened)
         assert legs.bm25 is not None
         assert legs.bm25.total == 1
         message = legs.errors["vector"].message

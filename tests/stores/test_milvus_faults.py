@@ -216,6 +216,21 @@ class TestDamage:
         check_sound(opened)
         opened.close()
 
+    def test_files_that_cant_be_used_are_named(self, store: EmbeddedStore, folder: Path) -> None:
+        put(store, write("a", "red"))
+        store.close()
+        shutil.rmtree(folder / "milvus" / "data")
+        (folder / "milvus" / "data").write_text("no folder")
+        opened = opened_in(folder)
+        legs = opened.search("c", LegsRequest(text=words("red"), vector=unit(1)))
+        assert legs.bm25 is not None
+        assert "can be deleted" in legs.errors["vector"].message
+        with pytest.raises(StoreUnavailable, match="can be deleted"):
+            opened.check()
+        (folder / "milvus" / "data").unlink()
+        check_sound(opened)
+        opened.close()
+
     def test_a_store_that_had_faiss_goes_on(self, folder: Path) -> None:
         opened = EmbeddedStore(folder)
         opened.create_collection("c", recipe=RECIPE)

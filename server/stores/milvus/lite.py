@@ -53,7 +53,13 @@ class Lite:
                 if self._socket is not None and (self._server or _answers(self._socket)):
                     return f"unix:{quote(str(self._socket))}"
                 self._socket = None
-                self._try_to_serve()
+                try:
+                    self._try_to_serve()
+                except OSError as error:
+                    raise StoreUnavailable(
+                        f"Milvus Lite can't use {self._folder}: {error}. What lies there can be "
+                        "deleted; it is made anew."
+                    ) from error
                 if self._socket is None:
                     if time.monotonic() > deadline:
                         raise StoreUnavailable(

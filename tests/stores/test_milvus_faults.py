@@ -216,6 +216,23 @@ class TestDamage:
         check_sound(opened)
         opened.close()
 
+    def test_changes_lost_with_the_power_are_noticed(
+        self, store: EmbeddedStore, folder: Path
+    ) -> None:
+        """A deleted row is back and a new one is gone, so that the count is right."""
+        put(store, write("a", "red"), write("b", "red"))
+        client = MilvusClient(uri=Lite(folder / "milvus").address(), dedicated=True)
+        name = level(folder).name
+        before = client.query(name, filter="chunk > 0", output_fields=["*"])
+        put(store, write("a", "red again"))
+        client.delete(
+            name, ids=[max(row["chunk"] for row in client.query(name, filter="chunk > 0"))]
+        )
+        client.insert(name, [min(before, key=lambda row: row["chunk"])])
+        client.close()
+        check_sound(store)
+        assert level(folder).name != name
+
     def test_files_that_cant_be_used_are_named(self, store: EmbeddedStore, folder: Path) -> None:
         put(store, write("a", "red"))
         store.close()

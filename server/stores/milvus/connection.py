@@ -94,6 +94,8 @@ class Connection:
         with self._turn:
             if self._closed:
                 raise StoreUnavailable("The store is closed.")
+            if self._client is None:
+                _load()
             now = time.monotonic()
             if now < self._failed + _REST_SECONDS:
                 raise StoreUnavailable(self._failure)
@@ -160,6 +162,17 @@ class Connection:
         if isinstance(code, int) and code not in {2}:  # 2: it can't connect
             return Refused(f"{self.place} fails: {said}")
         return StoreUnavailable(f"{self.place} can't be reached: {said}")
+
+
+def _load() -> None:
+    """Import pymilvus, which reads variables of its own, and refuses to be imported for some."""
+    try:
+        import pymilvus  # noqa: F401, PLC0415
+    except Exception as error:  # its errors can't be imported then
+        said = getattr(error, "message", "") or str(error)
+        raise StoreUnavailable(
+            f"pymilvus can't be loaded: {said}. It reads the variables MILVUS_…; unset them."
+        ) from error
 
 
 def _port(uri: str) -> int:

@@ -121,9 +121,12 @@ class MilvusIndex:
             limit = min(limit * 8, _MOST)
             found = self._rows(at.name).search(vector, where, limit)
         numbers = [chunk for chunk, _ in found]
+        seen, _ = _sequence(connection)
         checked = exact.check(numbers, vector, condition, connection, self._generation)
         hits, refused = checked.hits, checked.refused
-        if checked.unknown:  # written since the connection's state was taken, or removed before it
+        if any(number <= seen for number in checked.unknown):  # deleted there, before, and yet here
+            raise Lost(f"{self._connection.place} lost changes that it had taken")
+        if checked.unknown:  # written since the connection's state was taken
             connection.execute("ROLLBACK")
             connection.execute("BEGIN")
             later = exact.check(checked.unknown, vector, condition, connection, self._generation)

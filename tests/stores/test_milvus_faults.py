@@ -301,6 +301,13 @@ class TestFiltersThatMilvusCantTake:
         assert self.ids(store, Range(key="n", gte=98)) == ["a098:0", "a099:0"]
         assert len(self.ids(store, Not(Range(key="n", gte=10)))) == 10
 
+    def test_a_range_over_more_versions_than_an_expression_takes(
+        self, store: EmbeddedStore
+    ) -> None:
+        put(store, *[write(f"a{i:04}", "red", metadata={"n": i}) for i in range(1_100)])
+        assert len(self.ids(store, Range(key="n", gte=20))) == 1_080
+        assert len(self.ids(store, All((Range(key="n", gte=20), Terms("n", (7, 30)))))) == 1
+
     def test_a_filter_that_is_very_deep(self, store: EmbeddedStore) -> None:
         put(store, write("a", "red", metadata={"n": 1}), write("b", "red"))
         deep: Filter = Exists("n")

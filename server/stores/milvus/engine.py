@@ -38,7 +38,6 @@ class MilvusEngine:
 
     def __init__(self, store: Path, *, uri: str = "", token: str = "") -> None:
         try:
-            version("pymilvus")
             self._library = f"pymilvus {version('pymilvus')}"
             if not uri:
                 self._library = f"Milvus Lite {version('milvus-lite')}, {self._library}"

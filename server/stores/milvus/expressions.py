@@ -5,7 +5,7 @@ by it, and a row's size is known. A server keeps them as ARRAY<VARCHAR> under an
 Lite evaluates arrays row by row in Python, after turning whole rows into lists (0.8 s at 20,000 rows), so
 there they stand in one text between bars, which ``like`` finds (0.03 s).
 
-Hashes may meet, so a hit counts only after the database has said that its labels pass.
+Hashes may meet, once in 10^19 pairs, so a hit counts only after the database has said that its labels pass.
 """
 
 import sqlite3
@@ -27,6 +27,7 @@ MOST_LABELS = 3_800  # of a row: an array takes 4,096, a text 65,535 bytes
 _MOST_ARRAY = 1_000  # tokens of one leaf; past it, the versions that have one of them
 _MOST_LIKE = 32  # each is a pass over the texts
 _MOST_VERSIONS = 50_000
+_MOST_VERSIONS_LITE = 1_000  # it keeps 256 expressions, parsed: 100 bytes a number
 _DEEPEST = 20
 _EVERYTHING, _NOTHING = "version >= 0", "version < 0"
 
@@ -64,7 +65,9 @@ def expression(condition: Filter, connection: sqlite3.Connection, *, array: bool
                 return " or ".join(inside) or _NOTHING
             case Terms() | Range() | Exists():
                 terms = _terms(part, connection, most)
-                return _versions(part, connection) if terms is None else _holds(terms, array=array)
+                if terms is None:
+                    return _versions(part, connection, array=array)
+                return _holds(terms, array=array)
 
     return compiled(condition, 0)
 
@@ -96,9 +99,9 @@ def _holds(terms: Sequence[str], *, array: bool) -> str:
     return " or ".join(f'{LABELS_FIELD} like "%|{token}|%"' for token in tokens)
 
 
-def _versions(leaf: Leaf, connection: sqlite3.Connection) -> str:
+def _versions(leaf: Leaf, connection: sqlite3.Connection, *, array: bool) -> str:
     versions = versions_with(label_condition(leaf), -1, connection)
-    if len(versions) > _MOST_VERSIONS:
+    if len(versions) > (_MOST_VERSIONS if array else _MOST_VERSIONS_LITE):
         raise BeyondMilvus
     return f"version in [{', '.join(map(str, versions.tolist()))}]" if len(versions) else _NOTHING
 

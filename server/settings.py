@@ -22,6 +22,15 @@ StoreKind = Literal["embedded", "chroma", "milvus", "elasticsearch"]
 # The default data lie in the checkout, so that scripts find them from whatever folder they are called.
 CHECKOUT = Path(__file__).resolve().parent.parent
 
+_LEAST = {
+    "threads": 1,
+    "elasticsearch_shards": 1,
+    "elasticsearch_replicas": 0,
+    "generator_answer_tokens": 1,
+    "rerank_top_n": 1,
+    "keep_generations": 0,
+    "max_body": 1024,
+}
 ENVIRONMENT_NAMES = {"ollama_host": "OLLAMA_HOST", "hub_endpoint": "HF_ENDPOINT"}
 
 
@@ -104,12 +113,9 @@ class Settings:
             )
         if not 0 <= self.port <= 65_535:  # 0: the system chooses
             raise _wrong("port", "a port number", self.port)
-        for name in ("threads", "elasticsearch_shards", "generator_answer_tokens", "rerank_top_n"):
-            if getattr(self, name) < 1:
-                raise _wrong(name, "at least 1", getattr(self, name))
-        for name in ("elasticsearch_replicas", "keep_generations"):
-            if getattr(self, name) < 0:
-                raise _wrong(name, "at least 0", getattr(self, name))
+        for name, least in _LEAST.items():
+            if getattr(self, name) < least:
+                raise _wrong(name, f"at least {least}", getattr(self, name))
         if self.generator_context < 2 * self.generator_answer_tokens:
             raise _wrong(
                 "generator_context",
@@ -119,8 +125,6 @@ class Settings:
         if self.chunk_tokens and not 32 <= self.chunk_tokens <= 8192:
             raise _wrong("chunk_tokens", "0, or from 32 to 8192", self.chunk_tokens)
         self._check_served()
-        if self.max_body < 1024:
-            raise _wrong("max_body", "at least 1024 bytes", self.max_body)
         for name in (
             "elasticsearch_timeout",
             "embedder_timeout",

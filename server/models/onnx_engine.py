@@ -5,6 +5,7 @@ out for a text does not depend on its neighbours (DECISIONS.md).
 """
 
 import os
+import threading
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import Any
@@ -44,21 +45,24 @@ class OnnxEngine:
         # By process, since a child has none of the threads that a session had in its parent. The
         # parent's stays, for to give it up would wait for them.
         self._sessions: dict[int, Any] = {}
-
-    # Two threads that come first at once both load, and one of the results is dropped: a lock could
-    # be held by a thread that a child doesn't have.
+        # Likewise, since a parent's lock may be held by a thread that a child doesn't have.
+        self._locks: dict[int, threading.Lock] = {}
 
     def tokens(self) -> Tokens:
         if self._tokens is None:
-            try:
-                self._tokens = Tokens.load(
-                    self._export.tokenizer.read_text(encoding="utf-8"),
-                    max_tokens=self._max_tokens,
-                    pairs=self._export.kind == "reranker",
-                )
-            except Exception as error:  # the library's have no common kind
-                raise self._broken(error) from error
+            with self._loading():
+                self._tokens = self._tokens or self._load_tokens()
         return self._tokens
+
+    def _load_tokens(self) -> Tokens:
+        try:
+            return Tokens.load(
+                self._export.tokenizer.read_text(encoding="utf-8"),
+                max_tokens=self._max_tokens,
+                pairs=self._export.kind == "reranker",
+            )
+        except Exception as error:  # the library's have no common kind
+            raise self._broken(error) from error
 
     def batches(self, lengths: Sequence[int]) -> Iterator[list[int]]:
         """Texts of one length, as many together as keep to BATCH_TOKENS; the longest first."""
@@ -103,8 +107,16 @@ class OnnxEngine:
             raise self._broken(error) from error
 
     def _session(self) -> Any:
-        session = self._sessions.get(os.getpid())
-        return session or self._sessions.setdefault(os.getpid(), self._open())
+        process = os.getpid()
+        if process not in self._sessions:
+            with self._loading():
+                if process not in self._sessions:
+                    self._sessions[process] = self._open()
+        return self._sessions[process]
+
+    def _loading(self) -> threading.Lock:
+        """So that callers who come first at once load once."""
+        return self._locks.setdefault(os.getpid(), threading.Lock())
 
     def _open(self) -> Any:
         try:

@@ -80,7 +80,7 @@ def _config(folder: Path) -> dict[str, Any]:
     config = weights.read_json(folder / "config.json")
     unsupported = {
         "model_type": config.get("model_type") not in FAMILIES,
-        "hidden_act": config.get("hidden_act") != "gelu",
+        "hidden_act": config.get("hidden_act", "gelu") != "gelu",
         "position_embedding_type": config.get("position_embedding_type", "absolute") != "absolute",
         "is_decoder": bool(config.get("is_decoder")),
     }
@@ -128,7 +128,6 @@ class _Work:
     ) -> None:
         self._model_folder = model_folder
         self._target = target
-        self._config = config
         self._texts = texts
         self._progress = progress
         self._bounds = bounds
@@ -138,7 +137,14 @@ class _Work:
         self._adapter = self._open(None)
 
     def done(self, *, int8: bool) -> Exported:
-        shutil.rmtree(self._part, ignore_errors=True)
+        try:
+            return self._done(int8=int8)
+        except BaseException:
+            shutil.rmtree(self._part, ignore_errors=True)
+            raise
+
+    def _done(self, *, int8: bool) -> Exported:
+        shutil.rmtree(self._part, ignore_errors=True)  # of one that was killed
         self._check_room()
         self._part.mkdir()
         self._progress("reading the weights")
@@ -180,7 +186,8 @@ class _Work:
             values: Floats = state[name].float().numpy()
             return values
 
-        shape = self._shape(state)
+        config = loaded.flag.model.config  # with the defaults that config.json leaves out
+        shape = self._shape(config, state)
         rows = f"{shape.prefix}embeddings"
         self._progress("writing the tables")
         for name, file in (
@@ -196,33 +203,33 @@ class _Work:
             onnx_graph.write(
                 shape, tensor, self._part / f"{precision}.onnx", int8=precision == "int8"
             )
-        offset = self._config.get("model_type") in OFFSET_FAMILIES
+        offset = config.model_type in OFFSET_FAMILIES
         return Export(
             folder=self._part,
             kind=self._kind,
             digest=weights.digest_of({name: stamp.sha256 for name, stamp in source.items()}),
             checks={},
-            padding=int(self._config.get("pad_token_id") or 0) if offset else None,
+            padding=int(config.pad_token_id) if offset else None,
             types="token_type_ids" in loaded.flag.tokenizer.model_input_names,
         )
 
-    def _shape(self, state: Mapping[str, Any]) -> onnx_graph.Shape:
+    def _shape(self, config: Any, state: Mapping[str, Any]) -> onnx_graph.Shape:
         prefix = ""
         head: onnx_graph.Head = "score"
         if isinstance(self._adapter, BgeEmbedder):
             head = "mean" if self._adapter.pooling == "mean" else "cls"
         else:
-            prefix = "bert." if self._config["model_type"] == "bert" else "roberta."
+            prefix = "bert." if config.model_type == "bert" else "roberta."
             out = "classifier.weight" if prefix == "bert." else "classifier.out_proj.weight"
             if len(state[out]) != 1:
                 raise InvalidInput(
                     f"{self._model_folder} gives {len(state[out])} numbers a pair, not one."
                 )
         return onnx_graph.Shape(
-            hidden=int(self._config["hidden_size"]),
-            layers=int(self._config["num_hidden_layers"]),
-            heads=int(self._config["num_attention_heads"]),
-            epsilon=float(self._config["layer_norm_eps"]),
+            hidden=int(config.hidden_size),
+            layers=int(config.num_hidden_layers),
+            heads=int(config.num_attention_heads),
+            epsilon=float(config.layer_norm_eps),
             prefix=prefix,
             head=head,
         )

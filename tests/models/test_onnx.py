@@ -251,11 +251,23 @@ def test_an_export_that_is_stopped_leaves_none_and_starts_again(
     with pytest.raises(KeyboardInterrupt):
         export(folder, texts, progress=stop)
     assert exports.find(folder) is None
+    assert list(folder.glob(".tanyuan*")) == []
     if stage == 4:
         assert not export(folder, texts, int8=False).unchanged
         assert found(folder).has("fp32")
         assert not found(folder).has("int8")
-        assert sorted(path.name for path in folder.glob(".tanyuan*")) == []
+
+
+def test_what_a_killed_export_left_is_not_taken(
+    tmp_path: Path, exported: Callable[[str], Path], texts: list[str]
+) -> None:
+    folder = _without_export(exported("bert"), tmp_path / "model")
+    part = shutil.copytree(exported("bert") / weights.EXPORT, folder / f".{weights.EXPORT}.part")
+    old = shutil.copytree(part, folder / f".{weights.EXPORT}.old")
+    assert exports.find(folder) is None
+    assert not export(folder, texts, int8=False).unchanged
+    assert not part.exists()
+    assert not old.exists()
 
 
 def _without_export(source: Path, folder: Path) -> Path:

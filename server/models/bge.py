@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from server.documents import Vector
 from server.errors import EmbedderUnavailable
-from server.models import flag, weights
+from server.models import flag, tuned, weights
 from server.models.pieces import pieces
 from server.models.workers import Result, Workers
 from server.texts import clean_text
@@ -48,7 +48,7 @@ class BgeEmbedder:
             raise EmbedderUnavailable(f"{folder} holds a reranker, not an embedding model.")
         self.instruction = query_instruction(folder, config, self.name)
         self.pooling = pooling(folder)
-        self.temperature = temperature(self.name)
+        self.temperature = tuned.temperature(folder) or temperature(self.name)
         self._workers = Workers("bge", "queries", "documents")
         self._model: flag.Loaded | None = None
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 Adapter = TypeVar("Adapter")
 Component = Literal["embedder", "reranker", "generator"]
 
+SENTENCES = "sentence-transformers"
 LIGHT = "light"  # the reranker that needs no model: server/retrieval/light.py
 
 # ``auto`` takes the first that is on this machine; the first is what ``scripts/fetch_models`` gets.
@@ -34,6 +35,10 @@ EMBEDDERS = (
 RERANKERS = ("BAAI/bge-reranker-base", "BAAI/bge-reranker-v2-m3", "BAAI/bge-reranker-large")
 NO_FLAG_EMBEDDING = (
     "FlagEmbedding is not installed: run scripts/run without --light, or pip install 'tanyuan[bge]'"
+)
+NO_SENTENCE_TRANSFORMERS = (
+    "sentence-transformers is not installed: run scripts/run without --light, or pip install "
+    "'tanyuan[bge]'"
 )
 
 
@@ -58,16 +63,14 @@ def choose_embedder(settings: Settings) -> Choice[Embedder]:
     Raises ConfigurationError where the setting names a model that can't be had: to go on without it
     would fill the index with chunks that no vector search finds.
     """
-    kind, model = _parse("embedder", settings.embedder, {"bge": "MODEL", "e5": ""})
+    kinds = {"bge": "MODEL", "e5": "", SENTENCES: "MODEL"}
+    kind, model = _parse("embedder", settings.embedder, kinds)
     if kind == "none":
         return _none("embedder", "TANYUAN_EMBEDDER is none, so search goes by words alone")
     if kind == "e5":
         return _e5("TANYUAN_EMBEDDER names it")
-    if kind == "bge":
-        folder, why_not = _bge(model, settings)
-        if folder is None:
-            raise ConfigurationError(f"TANYUAN_EMBEDDER is {settings.embedder!r}, but {why_not}.")
-        return _bge_embedder(folder, model, "TANYUAN_EMBEDDER names it")
+    if kind in {"bge", SENTENCES}:
+        return _from_weights(kind, model, settings)
     model = next((name for name in EMBEDDERS if weights.find(name, settings.models_folder)), "")
     folder, why_not = _bge(model or EMBEDDERS[0], settings)
     if folder is not None:
@@ -186,14 +189,47 @@ def _bge_embedder(folder: Path, model: str, why: str) -> Choice[Embedder]:
     return Choice(component="embedder", adapter=adapter, name=adapter.name, reason=why)
 
 
+def _from_weights(kind: str, model: str, settings: Settings) -> Choice[Embedder]:
+    """Raises ConfigurationError, as all that is named and can't be had."""
+    folder, why_not = (_bge if kind == "bge" else _sentences)(model, settings)
+    if folder is None:
+        raise ConfigurationError(f"TANYUAN_EMBEDDER is {settings.embedder!r}, but {why_not}.")
+    why = "TANYUAN_EMBEDDER names it"
+    if kind == "bge":
+        return _bge_embedder(folder, model, why)
+    from server.models.sentence_transformers import (  # noqa: PLC0415 - only the one chosen
+        SentenceTransformersEmbedder,
+    )
+
+    try:
+        adapter = SentenceTransformersEmbedder(folder, name=f"{SENTENCES}:{model}")
+    except ModelUnavailable as error:
+        raise ConfigurationError(error.message) from error
+    return Choice(component="embedder", adapter=adapter, name=adapter.name, reason=why)
+
+
+def _sentences(model: str, settings: Settings) -> tuple[Path | None, str]:
+    """The folder of a model for sentence-transformers, or None and why it can't be used."""
+    folder = weights.find(model, settings.models_folder)
+    if folder is None:
+        return None, _not_here(model, settings)
+    if find_spec("sentence_transformers") is None:
+        return None, f"{NO_SENTENCE_TRANSFORMERS} (weights lie in {folder})"
+    return folder, ""
+
+
+def _not_here(model: str, settings: Settings) -> str:
+    return (
+        f"no whole weights of {model} are on this machine: scripts/fetch_models gets them into "
+        f"{settings.models_folder}"
+    )
+
+
 def _bge(model: str, settings: Settings) -> tuple[Path | None, str]:
     """The folder of a BGE model's weights, or None and why it can't be used."""
     folder = weights.find(model, settings.models_folder)
     if folder is None:
-        return None, (
-            f"no whole weights of {model} are on this machine: scripts/fetch_models gets them into "
-            f"{settings.models_folder}"
-        )
+        return None, _not_here(model, settings)
     if find_spec("FlagEmbedding") is None:
         return None, f"{NO_FLAG_EMBEDDING} (weights lie in {folder})"
     return folder, ""

@@ -8,7 +8,7 @@ A model is named by its folder (``/models/bge``, ``./bge``, ``~/bge``) or by its
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -62,13 +62,14 @@ def weight_files(folder: Path) -> list[Path]:
     return []
 
 
-def digest(folder: Path) -> str:
+def digest(folder: Path, more: Iterable[str] = ()) -> str:
     """SHA-256, as hex, over the names and contents of all files that decide what a model gives.
 
-    Reads some 1.5 GB a second.
+    ``more``: files beside those that every model has. Reads some 1.5 GB a second.
     """
     whole = hashlib.sha256()
-    for file in _deciding_files(folder):
+    files = dict.fromkeys([*_deciding_files(folder), *(folder / name for name in more)])
+    for file in files:
         with file.open("rb") as stream:
             content = hashlib.file_digest(stream, "sha256").hexdigest()
         whole.update(f"{file.relative_to(folder).as_posix()} {content}\n".encode())
@@ -77,11 +78,22 @@ def digest(folder: Path) -> str:
 
 def read_json(file: Path) -> dict[str, Any]:
     """A JSON object from a file; {} where the file is missing, unreadable or something else."""
-    try:
-        value = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
+    value = _read(file)
     return value if isinstance(value, dict) else {}
+
+
+def read_list(file: Path) -> list[dict[str, Any]]:
+    """A JSON list of objects; [] where the file is missing, unreadable or something else."""
+    value = _read(file)
+    whole = isinstance(value, list) and all(isinstance(each, dict) for each in value)
+    return value if whole else []
+
+
+def _read(file: Path) -> Any:
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
 
 
 def stay_offline() -> None:

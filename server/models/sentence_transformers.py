@@ -124,16 +124,22 @@ def open_model(folder: Path, device: str | None = None) -> Any:
     weights.stay_offline()
     try:
         from sentence_transformers import SentenceTransformer  # noqa: PLC0415 - seconds and 1 GB
-        from transformers.utils import logging as transformers_logging  # noqa: PLC0415
     except ImportError as missing:
         raise EmbedderUnavailable(f"{NOT_INSTALLED} ({missing}).") from missing
-    logging.getLogger("sentence_transformers").setLevel(logging.ERROR)
-    transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    quiet()
     try:
         return SentenceTransformer(str(folder), device=device, local_files_only=True)
     except Exception as failure:  # whatever the libraries raise on bad files
         raise EmbedderUnavailable(f"The model in {folder} can't be loaded: {failure}") from failure
+
+
+def quiet() -> None:
+    """Keep the libraries from logging and from progress bars."""
+    from transformers.utils import logging as transformers_logging  # noqa: PLC0415 - loaded by now
+
+    logging.getLogger("sentence_transformers").setLevel(logging.ERROR)
+    transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
 
 
 def load(folder: Path, shape: Shape) -> Loaded:

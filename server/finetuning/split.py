@@ -44,7 +44,8 @@ def split(questions: Sequence[Question], corpus: Corpus, *, share: float, seed: 
     count = 0
     for group in shuffled:
         size = sum(groups[each.relevant[0]] == group for each in measured)
-        if count + size <= wanted + max(1, wanted // 10):
+        # A group that is too large is trained on; one that is a little too large may still pass.
+        if count < wanted and count + size <= wanted + max(1, wanted // 10):
             held.add(group)
             count += size
     out = tuple(each for each in measured if groups[each.relevant[0]] in held)

@@ -22,7 +22,7 @@ def texts() -> Iterator[str]:
             yield file.read_text(encoding="utf-8", errors="ignore").lower()
 
 
-def embedder(folder: Path, *, seed: int = 7) -> Path:
+def embedder(folder: Path, *, places: float = PLACES, seed: int = 7) -> Path:
     """BERT of one layer, 64 dimensions wide, that reads 64 tokens; pooled by the mean."""
     import torch
     from transformers import BertConfig, BertModel
@@ -31,7 +31,7 @@ def embedder(folder: Path, *, seed: int = 7) -> Path:
     torch.manual_seed(seed)
     model = BertModel(_config(BertConfig, size))
     with torch.no_grad():
-        model.embeddings.position_embeddings.weight.mul_(PLACES)
+        model.embeddings.position_embeddings.weight.mul_(places)
     model.save_pretrained(folder)
     return folder
 

@@ -143,6 +143,7 @@ def finetuner_of(services, settings, arguments: argparse.Namespace, bars: Bars):
     """A Finetuner with what people asked and judged. Raises InvalidInput, CollectionNotFound."""
     from server.evaluation.dataset import Dataset
     from server.finetuning import sources
+    from server.finetuning.answers import Answers
     from server.finetuning.corpus import Corpus
     from server.finetuning.finetuner import Finetuner
     from server.finetuning.shelf import Shelf
@@ -163,6 +164,7 @@ def finetuner_of(services, settings, arguments: argparse.Namespace, bars: Bars):
         corpus,
         given,
         generator=choose_generator(settings).adapter if arguments.written else None,
+        answers=Answers(settings.data / "finetuning" / f"{collection}.jsonl"),
         shelf=Shelf(settings.models_folder),
         progress=bars,
     )

@@ -8,6 +8,7 @@ from typing import Any
 
 from server.errors import InvalidInput, ModelUnavailable
 from server.finetuning import sources
+from server.finetuning.answers import Answers
 from server.finetuning.base import EmbedderBase, RerankerBase
 from server.finetuning.corpus import Corpus
 from server.finetuning.mining import Example, Miner, ranked
@@ -95,7 +96,8 @@ class Result:
 
 
 class Finetuner:
-    """For one collection. ``given``: questions of people; ``generator`` None: there is none."""
+    """For one collection. ``given``: questions of people; ``generator`` None: there is none;
+    ``answers``: what it wrote before."""
 
     def __init__(
         self,
@@ -105,6 +107,7 @@ class Finetuner:
         given: Sequence[Question],
         *,
         generator: Generator | None,
+        answers: Answers,
         shelf: Shelf,
         progress: Progress,
     ) -> None:
@@ -113,6 +116,7 @@ class Finetuner:
         self._corpus = corpus
         self._given = given
         self._generator = generator
+        self._answers = answers
         self._shelf = shelf
         self._progress = progress
 
@@ -132,6 +136,7 @@ class Finetuner:
                 self._corpus,
                 passages=wanted.written,
                 seed=wanted.options.seed,
+                answers=self._answers,
                 progress=self._told("write questions"),
             )
         questions = merged([*asked, *written.questions])

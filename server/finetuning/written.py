@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from server.finetuning.answers import Answers, key_of
 from server.finetuning.corpus import Corpus, Piece, bigrams, is_near
 from server.finetuning.mining import ranked
 from server.finetuning.questions import Question
@@ -61,22 +62,24 @@ def write(
     *,
     passages: int,
     seed: int,
+    answers: Answers,
     progress: Progress,
 ) -> Written:
     """Ask for questions of up to ``passages`` passages, spread over the collection at random.
 
     Kept are those that a search of the collection answers with the passage's document: what search
-    can't find by any means is more often a bad question than a hard one. Raises GeneratorUnavailable,
-    and what a search raises.
+    can't find by any means is more often a bad question than a hard one. What ``answers`` has is not
+    asked again. Raises GeneratorUnavailable, and what a search raises.
     """
     pieces = [each for each in corpus.pieces.values() if len(each.bare) >= _LEAST_PASSAGE]
     random.Random(seed).shuffle(pieces)  # noqa: S311 - nothing to guess
     chosen = pieces[:passages]
+    answers.keep(key_of(generator.name, _messages(piece)) for piece in pieces)
     questions: list[Question] = []
     known: list[frozenset[str]] = []
     refused: Counter[str] = Counter()
     for number, piece in enumerate(chosen, 1):
-        for text in lines(_ask(generator, piece)):
+        for text in lines(_ask(generator, piece, answers)):
             own = bigrams(text)
             reason = flaw(text, piece)
             if not reason and any(is_near(own, other, share=_COPY) for other in known):
@@ -120,15 +123,21 @@ def flaw(text: str, piece: Piece) -> str:
     return ""
 
 
-def _ask(generator: Generator, piece: Piece) -> str:
+def _ask(generator: Generator, piece: Piece, answers: Answers) -> str:
+    messages = _messages(piece)
+    key = key_of(generator.name, messages)
+    known = answers.get(key)
+    if known is None:
+        stream = generator.stream(messages, max_tokens=_ANSWER_TOKENS)
+        known = "".join(part for part in stream if isinstance(part, str))
+        answers.put(key, known)
+    return known
+
+
+def _messages(piece: Piece) -> Sequence[Message]:
     han = len(_HAN.findall(piece.bare))
     system = (_CHINESE if han * 4 > len(piece.bare) else _ENGLISH).format(count=PER_PASSAGE)
-    messages: Sequence[Message] = (
-        Message("system", system),
-        Message("user", piece.whole[:_PASSAGE_CHARS]),
-    )
-    stream = generator.stream(messages, max_tokens=_ANSWER_TOKENS)
-    return "".join(part for part in stream if isinstance(part, str))
+    return (Message("system", system), Message("user", piece.whole[:_PASSAGE_CHARS]))
 
 
 def _finds(searcher: Searcher, collection: str, text: str, piece: Piece) -> bool:

@@ -139,7 +139,7 @@ def wanted_of(arguments: argparse.Namespace):
     )
 
 
-def finetuner_of(services, settings, arguments: argparse.Namespace, bars: Bars):
+def finetuner_of(services, arguments: argparse.Namespace, scratch: Path, bars: Bars):
     """A Finetuner with what people asked and judged. Raises InvalidInput, CollectionNotFound."""
     from server.evaluation.dataset import Dataset
     from server.finetuning import sources
@@ -149,7 +149,7 @@ def finetuner_of(services, settings, arguments: argparse.Namespace, bars: Bars):
     from server.finetuning.shelf import Shelf
     from server.models.choice import choose_generator
 
-    collection = arguments.collection
+    settings, collection = services.settings, arguments.collection
     corpus = Corpus(services.store.owned_chunks(collection))
     given = []
     if not arguments.no_feedback:
@@ -166,6 +166,7 @@ def finetuner_of(services, settings, arguments: argparse.Namespace, bars: Bars):
         generator=choose_generator(settings).adapter if arguments.written else None,
         answers=Answers(settings.data / "finetuning" / f"{collection}.jsonl"),
         shelf=Shelf(settings.models_folder),
+        scratch=scratch,
         progress=bars,
     )
 

@@ -1,7 +1,7 @@
 """Finetuner: from a collection to a model that is better at its questions, or to nothing at all."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -97,7 +97,7 @@ class Result:
 
 class Finetuner:
     """For one collection. ``given``: questions of people; ``generator`` None: there is none;
-    ``answers``: what it wrote before."""
+    ``answers``: what it wrote before; ``scratch``: an empty folder of ``shelf``."""
 
     def __init__(
         self,
@@ -109,6 +109,7 @@ class Finetuner:
         generator: Generator | None,
         answers: Answers,
         shelf: Shelf,
+        scratch: Path,
         progress: Progress,
     ) -> None:
         self._searcher = searcher
@@ -118,6 +119,7 @@ class Finetuner:
         self._generator = generator
         self._answers = answers
         self._shelf = shelf
+        self._scratch = scratch
         self._progress = progress
 
     def material(self, wanted: Wanted) -> Material:
@@ -219,7 +221,7 @@ class Finetuner:
         manifest: Mapping[str, Any],
         fused: Sequence[float] | None = None,
     ) -> Result:
-        """Train in a scratch folder, compare, and place the model on gain."""
+        """Train in the scratch folder, compare, and place the model on gain."""
         miner = Miner(
             self._searcher,
             self._collection,
@@ -228,51 +230,42 @@ class Finetuner:
             negatives=wanted.options.negatives,
             seed=wanted.options.seed,
         )
-        with self._shelf.scratch() as scratch:
-            examples = miner.examples(material.split.train, self._told("find negatives"))
-            made = scratch / "model"
-            train(made, wanted.options, examples, self._told("train"))
-            against: dict[str, Gain] = {}
-            reason, served = "", None
-            try:
-                values = after(made, f"{kind}:{made}")
-            except ModelUnavailable as error:  # training went astray: no numbers come out
-                reason = error.message
-            else:
-                against = {name: compare(each, values) for name, each in before.items()}
-                served = compare(fused, values) if fused is not None else None
-            gained = bool(against) and all(gain.is_sure for gain in against.values())
-            result = Result(
-                gained=gained,
-                model="",
-                reason=reason,
-                examples=len(examples),
-                material=material,
-                against=against,
-                served=served,
-            )
-            if not gained and not (wanted.keep and not reason):
-                return result
-            name = new_name(source, self._collection)
-            facts = {
-                **manifest,
-                "source": source,
-                "collection": self._collection,
-                "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
-                "options": asdict(wanted.options),
-                **{key: value for key, value in result.as_dict().items() if key != "model"},
-            }
-            tuned.write(made, facts)
-            self._shelf.place(made, name)
-            return Result(
-                gained=gained,
-                model=f"{kind}:{name}",
-                reason=reason,
-                examples=len(examples),
-                material=material,
-                against=against,
-                served=served,
-            )
+        examples = miner.examples(material.split.train, self._told("find negatives"))
+        made = self._scratch / "model"
+        train(made, wanted.options, examples, self._told("train"))
+        against: dict[str, Gain] = {}
+        reason, served = "", None
+        try:
+            values = after(made, f"{kind}:{made}")
+        except ModelUnavailable as error:  # training went astray: no numbers come out
+            reason = error.message
+        else:
+            against = {name: compare(each, values) for name, each in before.items()}
+            served = compare(fused, values) if fused is not None else None
+        gained = bool(against) and all(gain.is_sure for gain in against.values())
+        result = Result(
+            gained=gained,
+            model="",
+            reason=reason,
+            examples=len(examples),
+            material=material,
+            against=against,
+            served=served,
+        )
+        if not gained and not (wanted.keep and not reason):
+            return result
+        name = new_name(source, self._collection)
+        facts = {
+            **manifest,
+            "source": source,
+            "collection": self._collection,
+            "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "options": asdict(wanted.options),
+            **{key: value for key, value in result.as_dict().items() if key != "model"},
+        }
+        tuned.write(made, facts)
+        self._shelf.place(made, name)
+        return replace(result, model=f"{kind}:{name}")
 
     def _told(self, what: str) -> Callable[[int, int], None]:
         return lambda done, total: self._progress(what, done, total)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from server.errors import InvalidInput
+from server.errors import InvalidInput, ModelUnavailable
 from server.finetuning.base import EmbedderBase, RerankerBase, as_trainable
 from server.finetuning.mining import Example
 from server.models import weights
@@ -50,7 +50,7 @@ def train_embedder(
     """Write the fine-tuned model into ``folder``. InfoNCE over the answers of the whole batch and the
     hard negatives, at the base model's own temperature.
 
-    Raises EmbedderUnavailable, InvalidInput.
+    Raises ModelUnavailable, where training takes more memory than there is for one.
     """
     model = as_trainable(base, open_model)
     longest = model.max_seq_length
@@ -91,7 +91,7 @@ def train_reranker(
     """Write the fine-tuned model into ``folder``. Cross entropy over pairs, each answer weighing as much
     as its negatives together.
 
-    Raises RerankerUnavailable, InvalidInput.
+    Raises ModelUnavailable.
     """
     from sentence_transformers import (  # noqa: PLC0415 - some seconds and 1 GB
         CrossEncoder,
@@ -184,4 +184,9 @@ def _run(
         callbacks=[Told()],
     )
     trainer.remove_callback(PrinterCallback)  # it prints to stdout
-    trainer.train()
+    try:
+        trainer.train()
+    except RuntimeError as error:  # torch's: memory, as a rule
+        raise ModelUnavailable(
+            f"Training failed: {error} Smaller --batch, --negatives or --max-tokens take less memory."
+        ) from error

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from server.documents import Vector
 from server.errors import EmbedderUnavailable
-from server.models import flag, weights
+from server.models import flag, tuned, weights
 from server.models.engine import Engine
 from server.models.exports import Export, Precision
 from server.models.onnx_engine import OnnxEngine
@@ -61,7 +61,7 @@ class BgeEmbedder:
             raise EmbedderUnavailable(f"{folder} holds a reranker, not an embedding model.")
         self.instruction = query_instruction(folder, config, self.name)
         self.pooling = pooling(folder)
-        self.temperature = temperature(self.name)
+        self.temperature = tuned.temperature(folder) or temperature(self.name)
         self.engine: Engine = (
             flag.FlagEngine(
                 "FlagModel",

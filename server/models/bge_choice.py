@@ -49,10 +49,7 @@ def find(kind: Kind, model: str, settings: Settings) -> tuple[Found | None, str]
     model, stated = split(model)
     folder = weights.find(model, settings.models_folder)
     if folder is None:
-        return None, (
-            f"no whole weights of {model} are on this machine: scripts/fetch_models gets them into "
-            f"{settings.models_folder}"
-        )
+        return None, weights.not_here(model, settings.models_folder)
     wanted = stated or settings.precision
     export, trouble = _export(folder)
     lacks = "; ".join(_lacks_int8(export, trouble))

@@ -7,6 +7,8 @@ imported and no hub is asked, so that a server starts at once. The adapters load
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Generic, Literal, TypeVar
 
 from server.errors import ConfigurationError, GeneratorUnavailable, ModelUnavailable
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 Adapter = TypeVar("Adapter")
 Component = Literal["embedder", "reranker", "generator"]
 
+SENTENCES = "sentence-transformers"
 LIGHT = "light"  # the reranker that needs no model: server/retrieval/light.py
 
 # ``auto`` takes the first that is on this machine; the first is what ``scripts/fetch_models`` gets.
@@ -54,16 +57,14 @@ def choose_embedder(settings: Settings) -> Choice[Embedder]:  # noqa: PLR0911 - 
     Raises ConfigurationError where the setting names a model that can't be had: to go on without it
     would fill the index with chunks that no vector search finds.
     """
-    kind, model = _parse("embedder", settings.embedder, {"bge": "MODEL", "e5": "", **SERVED})
+    kinds = {"bge": "MODEL", "e5": "", SENTENCES: "MODEL", **SERVED}
+    kind, model = _parse("embedder", settings.embedder, kinds)
     if kind == "none":
         return _none("embedder", "TANYUAN_EMBEDDER is none, so search goes by words alone")
     if kind == "e5":
         return _e5("TANYUAN_EMBEDDER names it")
-    if kind == "bge":
-        found, why_not = bge_choice.find("embedder", model, settings)
-        if found is None:
-            raise ConfigurationError(f"TANYUAN_EMBEDDER is {settings.embedder!r}, but {why_not}.")
-        return _bge_embedder(found, "TANYUAN_EMBEDDER names it")
+    if kind in {"bge", SENTENCES}:
+        return _from_weights(kind, model, settings)
     if kind in SERVED:
         return _served_embedder(kind, model, settings)
     model = next((name for name in EMBEDDERS if weights.find(name, settings.models_folder)), "")
@@ -193,6 +194,45 @@ def _served_embedder(kind: str, model: str, settings: Settings) -> Choice[Embedd
             f"The embedder {kind}:{model} can't be had: {error.message}"
         ) from error
     why = "TANYUAN_EMBEDDER names it"
+    return Choice(component="embedder", adapter=adapter, name=adapter.name, reason=why)
+
+
+def _from_weights(kind: str, model: str, settings: Settings) -> Choice[Embedder]:
+    """Raises ConfigurationError, as all that is named and can't be had."""
+    why = "TANYUAN_EMBEDDER names it"
+    if kind == "bge":
+        found, why_not = bge_choice.find("embedder", model, settings)
+        if found is not None:
+            return _bge_embedder(found, why)
+    else:
+        folder, why_not = _sentences(model, settings)
+        if folder is not None:
+            return _sentence_embedder(folder, model, why)
+    raise ConfigurationError(f"TANYUAN_EMBEDDER is {settings.embedder!r}, but {why_not}.")
+
+
+def _sentences(model: str, settings: Settings) -> tuple[Path | None, str]:
+    """The folder of a model for sentence-transformers, or None and why it can't be used."""
+    folder = weights.find(model, settings.models_folder)
+    if folder is None or not weights.is_whole(folder):
+        return None, weights.not_here(model, settings.models_folder)
+    if find_spec("sentence_transformers") is None:
+        return None, (
+            "sentence-transformers is not installed: run scripts/run without --light, or pip install "
+            f"'tanyuan[bge]' (weights lie in {folder})"
+        )
+    return folder, ""
+
+
+def _sentence_embedder(folder: Path, model: str, why: str) -> Choice[Embedder]:
+    from server.models.sentence_transformers import (  # noqa: PLC0415 - only the one chosen
+        SentenceTransformersEmbedder,
+    )
+
+    try:
+        adapter = SentenceTransformersEmbedder(folder, name=f"{SENTENCES}:{model}")
+    except ModelUnavailable as error:
+        raise ConfigurationError(error.message) from error
     return Choice(component="embedder", adapter=adapter, name=adapter.name, reason=why)
 
 

@@ -8,7 +8,7 @@ A model is named by its folder (``/models/bge``, ``./bge``, ``~/bge``) or by its
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +59,14 @@ def find(model: str, models_folder: Path, *, exported: bool = True) -> Path | No
     )
 
 
+def not_here(model: str, models_folder: Path) -> str:
+    """What to say of a model that ``find`` does not find."""
+    return (
+        f"no whole weights of {model} are on this machine: scripts/fetch_models gets them into "
+        f"{models_folder}"
+    )
+
+
 def is_exported(folder: Path) -> bool:
     """Whether a folder has a model's shape and an export; whether that is sound, exports.py tells."""
     names = ("config.json", "tokenizer.json", f"{EXPORT}/{MANIFEST}")
@@ -85,12 +93,13 @@ def weight_files(folder: Path) -> list[Path]:
     return []
 
 
-def digest(folder: Path) -> str:
+def digest(folder: Path, more: Iterable[str] = ()) -> str:
     """SHA-256, as hex, over the names and contents of all files that decide what a model gives.
 
-    Reads some 1.5 GB a second.
+    ``more``: files beside those that every model has. Reads some 1.5 GB a second.
     """
-    return digest_of({name: sha256(folder / name) for name in deciding_files(folder)})
+    names = dict.fromkeys([*deciding_files(folder), *more])
+    return digest_of({name: sha256(folder / name) for name in names})
 
 
 def digest_of(contents: Mapping[str, str]) -> str:
@@ -112,11 +121,22 @@ def sha256(file: Path) -> str:
 
 def read_json(file: Path) -> dict[str, Any]:
     """A JSON object from a file; {} where the file is missing, unreadable or something else."""
-    try:
-        value = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
+    value = _read(file)
     return value if isinstance(value, dict) else {}
+
+
+def read_list(file: Path) -> list[dict[str, Any]]:
+    """A JSON list of objects; [] where the file is missing, unreadable or something else."""
+    value = _read(file)
+    whole = isinstance(value, list) and all(isinstance(each, dict) for each in value)
+    return value if whole else []
+
+
+def _read(file: Path) -> Any:
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
 
 
 def stay_offline() -> None:

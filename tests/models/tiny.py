@@ -63,6 +63,45 @@ def bert(
     return folder
 
 
+def sentences(
+    folder: Path,
+    *,
+    pooling: str | list[str] | None = "mean",
+    prompts: dict[str, str] | None = None,
+    dense: int = 0,
+    normalized: bool = False,
+    max_tokens: int = 0,
+    seed: int = 7,
+) -> Path:
+    """A model as sentence-transformers saves it; ``pooling`` None: the plain BERT folder that it was made
+    of. ``dense``: dimensions of a layer behind the pooling."""
+    if pooling is None:
+        return bert(folder, pooling=None, seed=seed)
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import (
+        Dense,
+        Normalize,
+        Pooling,
+        Transformer,
+    )
+
+    plain = bert(folder.with_name(f"{folder.name}-plain"), pooling=None, seed=seed)
+    transformer = Transformer(str(plain))
+    if max_tokens:
+        transformer.max_seq_length = max_tokens
+    pool = Pooling(32, pooling)
+    modules = [transformer, pool]
+    if dense:
+        modules.append(Dense(pool.get_embedding_dimension(), dense))
+    if normalized:
+        modules.append(Normalize())
+    model = SentenceTransformer(modules=modules, device="cpu", prompts=prompts or {})
+    model.save(str(folder), create_model_card=False)
+    if max_tokens:  # older versions keep it here, which is what M3E's folder has
+        _write(folder / "sentence_bert_config.json", {"max_seq_length": max_tokens})
+    return folder
+
+
 def reranker(folder: Path, *, labels: int = 1, seed: int = 7, spread: float = 0.5) -> Path:
     """A reranker of bge-reranker-base's kind: XLM-RoBERTa with a Unigram tokenizer, 64 tokens."""
     from transformers import XLMRobertaForSequenceClassification

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from server.documents import Vector
 from server.errors import EmbedderUnavailable
 from server.models import flag, weights
+from server.models.batching import Batching
 from server.models.pieces import pieces
 from server.models.workers import Result, Workers
 from server.texts import clean_text
@@ -50,6 +51,7 @@ class BgeEmbedder:
         self.pooling = pooling(folder)
         self.temperature = temperature(self.name)
         self._workers = Workers("bge", "queries", "documents")
+        self._passes = Batching(self._workers, self._forward, self._joins)
         self._model: flag.Loaded | None = None
 
     @cached_property
@@ -81,7 +83,7 @@ class BgeEmbedder:
 
     def _loaded(self) -> flag.Loaded:
         # Always in the same thread, so that two callers don't load at once.
-        return self._model or self._run("documents", self._load)
+        return self._model or self._caught(partial(self._workers.run, "documents", self._load))
 
     def _load(self) -> flag.Loaded:
         self._model = self._model or flag.load(
@@ -100,17 +102,25 @@ class BgeEmbedder:
             model = self._loaded()
             encodings = model.read([model.prepare(text) for text in texts[start : start + WINDOW]])
             for batch in model.batches(encodings):
-                forward = partial(_forward, model, [encodings[index] for index in batch])
-                out[start + np.asarray(batch)] = self._run(worker, forward)
+                some = [encodings[index] for index in batch]
+                out[start + np.asarray(batch)] = self._caught(
+                    partial(self._passes.run, worker, some)
+                )
         if not np.allclose(np.linalg.norm(out, axis=1), 1, atol=1e-3):
             raise EmbedderUnavailable(
                 f"{self.name} gave vectors that are not of length 1: its weights are damaged."
             )
         return out
 
-    def _run(self, worker: str, job: Callable[[], Result]) -> Result:
+    def _forward(self, encodings: Sequence[Any]) -> NDArray[np.float32]:
+        return _forward(self._loaded(), encodings)
+
+    def _joins(self, encodings: Sequence[Any], more: Sequence[Any]) -> bool:
+        return self._loaded().joins(encodings, more)
+
+    def _caught(self, do: Callable[[], Result]) -> Result:
         try:
-            return self._workers.run(worker, job)
+            return do()
         except RuntimeError as error:  # torch's (memory, shapes), or the interpreter shuts down
             raise EmbedderUnavailable(f"{self.name} failed: {error}") from error
 

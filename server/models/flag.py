@@ -20,6 +20,9 @@ from server.texts import clean_text
 # Padded tokens a batch. On a CPU larger batches are no faster and keep other callers waiting.
 CPU_BATCH_TOKENS = 2_048
 GPU_BATCH_TOKENS = 65_536
+# What a pass costs besides its tokens, in tokens: reading the weights, or starting the kernels.
+CPU_PASS_TOKENS = 32
+GPU_PASS_TOKENS = 4_096
 CHARS_PER_TOKEN = 64  # text past this many characters a token is not even tokenized
 # Families whose position numbers start after the padding token's.
 OFFSET_FAMILIES = frozenset({"xlm-roberta", "roberta", "camembert", "xlm-roberta-xl"})
@@ -61,12 +64,23 @@ class Loaded:
 
     def batches(self, encodings: Sequence[Any]) -> Iterator[list[int]]:
         """Indices by falling length, as many together as keep to the device's number of tokens."""
-        budget = CPU_BATCH_TOKENS if self.device == "cpu" else GPU_BATCH_TOKENS
+        budget = self._budget
         order = sorted(range(len(encodings)), key=lambda index: -len(encodings[index].ids))
         while order:
             size = max(1, budget // max(1, len(encodings[order[0]].ids)))
             yield order[:size]
             order = order[size:]
+
+    def joins(self, encodings: Sequence[Any], more: Sequence[Any]) -> bool:
+        """Whether all of these in one pass cost less than in two, by the tokens that padding adds."""
+        together = padded([*encodings, *more])
+        apart = padded(encodings) + padded(more)
+        saved = CPU_PASS_TOKENS if self.device == "cpu" else GPU_PASS_TOKENS
+        return together <= min(self._budget, apart + saved)
+
+    @property
+    def _budget(self) -> int:
+        return CPU_BATCH_TOKENS if self.device == "cpu" else GPU_BATCH_TOKENS
 
     def tensors(self, encodings: Sequence[Any]) -> dict[str, Any]:
         """What the model takes: ids, mask and types, each int64 (len(encodings), longest)."""
@@ -89,6 +103,11 @@ class Loaded:
             for name, value in inputs.items()
             if name in names
         }
+
+
+def padded(encodings: Sequence[Any]) -> int:
+    """The tokens of a batch, each text as long as the longest."""
+    return len(encodings) * max((len(encoding.ids) for encoding in encodings), default=0)
 
 
 def load(

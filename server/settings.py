@@ -54,6 +54,7 @@ class Settings:
     windows: bool = (
         True  # keep vectors of the sentence windows of chunks; False embeds half as much
     )
+    vector_cache: int = 256 * 1024 * 1024  # the most of <data>/vectors.sqlite; 0: none is kept
     keep_generations: int = 1  # old ones that stay for scripts/rollback
     dictionary: str = ""  # jieba user dictionary; empty: <data>/dictionary.txt where it exists
     ollama_host: str = "http://127.0.0.1:11434"
@@ -78,7 +79,7 @@ class Settings:
         for name in ("threads", "elasticsearch_shards", "generator_answer_tokens", "rerank_top_n"):
             if getattr(self, name) < 1:
                 raise _wrong(name, "at least 1", getattr(self, name))
-        for name in ("elasticsearch_replicas", "keep_generations"):
+        for name in ("elasticsearch_replicas", "keep_generations", "vector_cache"):
             if getattr(self, name) < 0:
                 raise _wrong(name, "at least 0", getattr(self, name))
         if self.generator_context < 2 * self.generator_answer_tokens:

@@ -20,7 +20,11 @@ from server.texts import clean_text
 # Padded tokens a batch. On a CPU larger batches are no faster and keep other callers waiting.
 CPU_BATCH_TOKENS = 2_048
 GPU_BATCH_TOKENS = 65_536
-# What a pass costs besides its tokens, in tokens: reading the weights, or starting the kernels.
+# Padded tokens up to which work of several callers goes in one pass. Beyond them a pass costs by the token,
+# so that those who came first would only wait for the others.
+CPU_JOINED_TOKENS = 256
+GPU_JOINED_TOKENS = 16_384
+# What a pass costs besides its tokens, in tokens: reading the weights on a CPU, starting kernels on a GPU.
 CPU_PASS_TOKENS = 32
 GPU_PASS_TOKENS = 4_096
 CHARS_PER_TOKEN = 64  # text past this many characters a token is not even tokenized
@@ -64,7 +68,7 @@ class Loaded:
 
     def batches(self, encodings: Sequence[Any]) -> Iterator[list[int]]:
         """Indices by falling length, as many together as keep to the device's number of tokens."""
-        budget = self._budget
+        budget = CPU_BATCH_TOKENS if self.device == "cpu" else GPU_BATCH_TOKENS
         order = sorted(range(len(encodings)), key=lambda index: -len(encodings[index].ids))
         while order:
             size = max(1, budget // max(1, len(encodings[order[0]].ids)))
@@ -72,15 +76,14 @@ class Loaded:
             order = order[size:]
 
     def joins(self, encodings: Sequence[Any], more: Sequence[Any]) -> bool:
-        """Whether all of these in one pass cost less than in two, by the tokens that padding adds."""
+        """Whether all of these in one pass cost less than in two, padding counted."""
+        most, saved = (
+            (CPU_JOINED_TOKENS, CPU_PASS_TOKENS)
+            if self.device == "cpu"
+            else (GPU_JOINED_TOKENS, GPU_PASS_TOKENS)
+        )
         together = padded([*encodings, *more])
-        apart = padded(encodings) + padded(more)
-        saved = CPU_PASS_TOKENS if self.device == "cpu" else GPU_PASS_TOKENS
-        return together <= min(self._budget, apart + saved)
-
-    @property
-    def _budget(self) -> int:
-        return CPU_BATCH_TOKENS if self.device == "cpu" else GPU_BATCH_TOKENS
+        return together <= min(most, padded(encodings) + padded(more) + saved)
 
     def tensors(self, encodings: Sequence[Any]) -> dict[str, Any]:
         """What the model takes: ids, mask and types, each int64 (len(encodings), longest)."""

@@ -41,7 +41,7 @@ def main(argv: Sequence[str]) -> int:
     )
     parser.add_argument("--shape", choices=SHAPES, default="bge-small", help="(%(default)s)")
     parser.add_argument("--embedder", help="as TANYUAN_EMBEDDER, instead of random weights")
-    parser.add_argument("--reranker", help="as TANYUAN_RERANKER, instead of random weights")
+    parser.add_argument("--reranker", help="as TANYUAN_RERANKER; none: not measured")
     parser.add_argument("--threads", type=positive, default=16, help="(%(default)s)")
     parser.add_argument(
         "--calls",
@@ -62,17 +62,11 @@ def main(argv: Sequence[str]) -> int:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tanyuan-bench-")))
         embedder = embedder_of(arguments.embedder, folder, arguments.shape)
-        reranker = reranker_of(arguments.reranker, folder, arguments.shape)
-
-        def score(query: str) -> object:
-            start = len(query) * 7 % (len(passages) - PASSAGES)
-            return reranker.score(query, passages[start : start + PASSAGES])
-
-        few = queries[: max(arguments.threads, len(queries) // 8)]
-        work = {
-            "queries": (embedder.embed_query, queries),
-            f"{PASSAGES} windows a call, reranked": (score, few),
-        }
+        work: dict[str, tuple[Call, Sequence[str]]] = {"queries": (embedder.embed_query, queries)}
+        if arguments.reranker != "none":
+            few = queries[: max(arguments.threads, len(queries) // 8)]
+            reranker = reranker_of(arguments.reranker, folder, arguments.shape)
+            work[f"{PASSAGES} windows a call, reranked"] = (reranking(reranker, passages), few)
         rows = [
             {"work": name}
             | measured(call, asked, threads=arguments.threads, rounds=arguments.rounds)
@@ -81,6 +75,14 @@ def main(argv: Sequence[str]) -> int:
     result = {"threads": arguments.threads, "calls": len(queries), "rows": rows}
     print(json.dumps(result) if arguments.json else markdown(rows))
     return 0
+
+
+def reranking(reranker: Reranker, passages: Sequence[str]) -> Call:
+    def score(query: str) -> object:
+        start = len(query) * 7 % (len(passages) - PASSAGES)
+        return reranker.score(query, passages[start : start + PASSAGES])
+
+    return score
 
 
 def measured(call: Call, queries: Sequence[str], *, threads: int, rounds: int) -> dict[str, object]:

@@ -22,15 +22,16 @@ from server.documents import Vector
 FILE_NAME = "vectors.sqlite"
 _BUSY_SECONDS = 1.0
 _SEEN_SECONDS = 3_600  # until the use of a vector is noted again
-_PAGE_BYTES = 16_384  # holds 8 vectors of 384 numbers, 3 of 1,024
+_PAGE_BYTES = 16_384  # holds 10 vectors of 384 numbers, 3 of 1,024
 _PART = 8  # an eighth goes where there is no more room
 _MANY = 500  # keys in a statement
 _CHECK_BYTES = 4
 _LENGTH_TOLERANCE = 1e-3
+# Not synchronous: what a loss of power damages is found and thrown away.
 _PRAGMAS = f"""
 pragma page_size = {_PAGE_BYTES};
 pragma journal_mode = wal;
-pragma synchronous = normal;
+pragma synchronous = off;
 pragma wal_autocheckpoint = 256;
 """
 _SCHEMA = """

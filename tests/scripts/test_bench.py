@@ -251,4 +251,5 @@ def test_load_measures_both_ways_and_finds_the_values_of_one_thread(
         assert row["as served, calls/s"] > 0
         assert row["one by one, calls/s"] > 0
         assert row["times as fast"] > 0
+        assert row["CPU, times less"] > 0
         assert row["largest difference"] < 1e-5

@@ -19,6 +19,7 @@ from server.live import LiveCollections
 from server.models.choice import Choice, choose_embedder, choose_generator, choose_reranker
 from server.models.contract import Embedder
 from server.models.embedders import Embedders
+from server.models.passage_vectors import PassageVectors
 from server.models.remembering_sparse import remembering
 from server.retrieval.lexicons import Lexicons
 from server.retrieval.profiles import Profiles
@@ -143,10 +144,10 @@ def open_live(
         analyzer=analyzer,
         make_analyzer=make_analyzer,
         embedders=Embedders(
-            _remembering(embedder),
+            _remembering(embedder, settings),
             # Its name states a precision that makes other vectors.
             lambda model: _remembering(
-                choose_embedder(replace(settings, embedder=model, precision="auto"))
+                choose_embedder(replace(settings, embedder=model, precision="auto")), settings
             ),
         ),
         pinned=[name for name, pinned in pins.items() if pinned],
@@ -154,8 +155,13 @@ def open_live(
     )
 
 
-def _remembering(choice: Choice[Embedder]) -> Embedder | None:
-    return remembering(choice.adapter) if choice.adapter else None
+def _remembering(choice: Choice[Embedder], settings: Settings) -> Embedder | None:
+    if choice.adapter is None:
+        return None
+    most = settings.vector_cache
+    return remembering(
+        choice.adapter, PassageVectors.in_folder(settings.data, most) if most else None
+    )
 
 
 def open_store(settings: Settings) -> Store:

@@ -29,6 +29,7 @@ _LEAST = {
     "generator_answer_tokens": 1,
     "rerank_top_n": 1,
     "keep_generations": 0,
+    "vector_cache": 0,
     "max_body": 1024,
 }
 ENVIRONMENT_NAMES = {"ollama_host": "OLLAMA_HOST", "hub_endpoint": "HF_ENDPOINT"}
@@ -85,6 +86,7 @@ class Settings:
     windows: bool = (
         True  # keep vectors of the sentence windows of chunks; False embeds half as much
     )
+    vector_cache: int = 256 * 1024 * 1024  # the most of <data>/vectors.sqlite; 0: none is kept
     keep_generations: int = 1  # old ones that stay for scripts/rollback
     dictionary: str = ""  # jieba user dictionary; empty: <data>/dictionary.txt where it exists
     ollama_host: str = "http://127.0.0.1:11434"

@@ -4,7 +4,7 @@ through ONNX Runtime from their export."""
 import hashlib
 import re
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 from server.documents import Vector
 from server.errors import EmbedderUnavailable
 from server.models import flag, tuned, weights
-from server.models.engine import Engine
+from server.models.engine import Engine, vectors
 from server.models.exports import Export, Precision
 from server.models.onnx_engine import OnnxEngine
 from server.models.tokens import positions
+from server.models.torch_engine import Loaded, TorchEngine
 
 # The model cards' instructions; passages get none.
 CHINESE_INSTRUCTION = "为这个句子生成表示以用于检索相关文章："
@@ -27,7 +28,6 @@ ENGLISH_INSTRUCTION = "Represent this sentence for searching relevant passages: 
 TEMPERATURE, OLD_TEMPERATURE = 0.02, 0.01
 OLD_NAME = re.compile(r"bge-(?:small|base|large)-(?:zh|en)(?:-noinstruct)?")
 VOCABULARIES = {21_128: CHINESE_INSTRUCTION, 30_522: ENGLISH_INSTRUCTION}  # BERT's, by size
-WINDOW = 256  # texts that are tokenized and sorted together
 LANES = ("queries", "documents")
 
 
@@ -63,16 +63,19 @@ class BgeEmbedder:
         self.pooling = pooling(folder)
         self.temperature = tuned.temperature(folder) or temperature(self.name)
         self.engine: Engine = (
-            flag.FlagEngine(
-                "FlagModel",
-                folder,
-                self._forward,
+            TorchEngine(
+                partial(
+                    flag.load,
+                    "FlagModel",
+                    folder,
+                    max_tokens=self.max_tokens,
+                    error=EmbedderUnavailable,
+                    query_instruction_for_retrieval=self.instruction or None,
+                    pooling_method=self.pooling,
+                ),
+                dict.fromkeys(LANES, self._forward),
                 name=self.name,
-                max_tokens=self.max_tokens,
                 error=EmbedderUnavailable,
-                lanes=LANES,
-                query_instruction_for_retrieval=self.instruction or None,
-                pooling_method=self.pooling,
             )
             if export is None
             else OnnxEngine(
@@ -100,45 +103,28 @@ class BgeEmbedder:
         self.embed_query("warm up")
 
     def embed_query(self, text: str) -> Vector:
-        vector: Vector = self._embed([self.instruction + text], "queries")[0]
+        vector: Vector = self._embed("queries", [self.instruction + text])[0]
         return vector
 
     def embed_documents(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        return self._embed(texts, "documents")
+        return self._embed("documents", texts)
 
     def count_tokens(self, text: str) -> int:
         return self.engine.tokens().count(text)
 
-    def _forward(self, model: flag.Loaded, encodings: Sequence[Any]) -> NDArray[np.float32]:
-        return _forward(model, encodings)
+    def _embed(self, lane: str, texts: Sequence[str]) -> NDArray[np.float32]:
+        return vectors(self.engine, lane, texts, self.dimensions, name=self.name)
 
-    def _embed(self, texts: Sequence[str], lane: str) -> NDArray[np.float32]:
-        out = np.empty((len(texts), self.dimensions), np.float32)
-        for start in range(0, len(texts), WINDOW):
-            tokens = self.engine.tokens()
-            encodings = tokens.read(
-                [tokens.prepare(text) for text in texts[start : start + WINDOW]]
-            )
-            for batch in self.engine.batches([len(encoding.ids) for encoding in encodings]):
-                found = self.engine.run(lane, [encodings[place] for place in batch])
-                out[start + np.asarray(batch)] = found
-        if not np.allclose(np.linalg.norm(out, axis=1), 1, atol=1e-3):
-            raise EmbedderUnavailable(
-                f"{self.name} gave vectors that are not of length 1: its weights are damaged."
-            )
-        return out
+    def _forward(self, model: Loaded, encodings: Sequence[Any]) -> NDArray[np.float32]:
+        import torch  # noqa: PLC0415 - loaded by now
 
-
-def _forward(model: flag.Loaded, encodings: Sequence[Any]) -> NDArray[np.float32]:
-    import torch  # noqa: PLC0415 - loaded by now
-
-    inputs = model.tensors(encodings)
-    with torch.inference_mode():
-        hidden = model.flag.model(**inputs, return_dict=True).last_hidden_state
-        pooled = model.flag.pooling(hidden, inputs["attention_mask"])
-        unit = torch.nn.functional.normalize(pooled.float(), dim=-1)
-    vectors: NDArray[np.float32] = unit.cpu().numpy()
-    return vectors
+        inputs = model.tensors(encodings)
+        with torch.inference_mode():
+            hidden = model.model.model(**inputs, return_dict=True).last_hidden_state
+            pooled = model.model.pooling(hidden, inputs["attention_mask"])
+            unit = torch.nn.functional.normalize(pooled.float(), dim=-1)
+        found: NDArray[np.float32] = unit.cpu().numpy()
+        return found
 
 
 def query_instruction(folder: Path, config: dict[str, Any], name: str) -> str:

@@ -2,6 +2,7 @@
 ONNX Runtime from their export."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from server.models.engine import Engine
 from server.models.exports import Export, Precision
 from server.models.onnx_engine import OnnxEngine
 from server.models.tokens import positions
+from server.models.torch_engine import Loaded, TorchEngine
 
 MAX_TOKENS = 512  # of query and passage together; longer pairs cost time and gain little
 
@@ -46,14 +48,17 @@ class BgeReranker:
         if not any("SequenceClassification" in kind for kind in config.get("architectures") or ()):
             raise RerankerUnavailable(f"{folder} holds a model that is not a reranker.")
         self.engine: Engine = (
-            flag.FlagEngine(
-                "FlagReranker",
-                folder,
-                _forward,
+            TorchEngine(
+                partial(
+                    flag.load,
+                    "FlagReranker",
+                    folder,
+                    max_tokens=self.max_tokens,
+                    error=RerankerUnavailable,
+                ),
+                {"pairs": _forward},
                 name=self.name,
-                max_tokens=self.max_tokens,
                 error=RerankerUnavailable,
-                lanes=("pairs",),
             )
             if export is None
             else OnnxEngine(
@@ -85,11 +90,11 @@ class BgeReranker:
         return found
 
 
-def _forward(model: flag.Loaded, encodings: Sequence[Any]) -> NDArray[np.float32]:
+def _forward(model: Loaded, encodings: Sequence[Any]) -> NDArray[np.float32]:
     import torch  # noqa: PLC0415 - loaded by now
 
     with torch.inference_mode():
-        logits = model.flag.model(**model.tensors(encodings), return_dict=True).logits
+        logits = model.model.model(**model.tensors(encodings), return_dict=True).logits
         if logits.shape != (len(encodings), 1):
             raise ValueError(f"it gives {logits.shape[-1]} numbers a pair, not one")
         scores: NDArray[np.float32] = torch.sigmoid(logits.float()).flatten().cpu().numpy()

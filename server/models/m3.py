@@ -16,8 +16,10 @@ from numpy.typing import NDArray
 
 from server.documents import Vector
 from server.errors import EmbedderUnavailable
-from server.models import flag, weights
-from server.models.bge import WINDOW, BgeEmbedder
+from server.models import weights
+from server.models.bge import BgeEmbedder
+from server.models.engine import check_lengths, passes
+from server.models.torch_engine import Loaded
 from server.sparse import EMPTY, MAX_WEIGHT, MIN_WEIGHT, Embedded, SparseWeights
 
 VERSION = 1  # raise when the weights change that the same head gives
@@ -55,35 +57,20 @@ class M3Embedder(BgeEmbedder):
         return np.array(made, np.float32).reshape(-1, self.dimensions)
 
     def encode_query(self, text: str) -> Embedded:
-        return self._encode([self.instruction + text], "queries")[0]
+        return self._encode("queries", [self.instruction + text])[0]
 
     def encode_documents(self, texts: Sequence[str]) -> list[Embedded]:
-        return self._encode(texts, "documents")
+        return self._encode("documents", texts)
 
-    def _encode(self, texts: Sequence[str], lane: str) -> list[Embedded]:
+    def _encode(self, lane: str, texts: Sequence[str]) -> list[Embedded]:
         found: dict[int, Embedded] = {}
-        for start in range(0, len(texts), WINDOW):
-            tokens = self.engine.tokens()
-            encodings = tokens.read(
-                [tokens.prepare(text) for text in texts[start : start + WINDOW]]
-            )
-            for batch in self.engine.batches([len(encoding.ids) for encoding in encodings]):
-                some = [encodings[place] for place in batch]
-                for place, encoding, row in zip(
-                    batch, some, self.engine.run(lane, some), strict=True
-                ):
-                    ids = np.array(encoding.ids)
-                    weighted = row[self.dimensions : self.dimensions + len(ids)]
-                    vector = self._checked(row[: self.dimensions].copy())
-                    found[start + place] = Embedded(vector, self._sparse(ids, weighted))
-        return [found[index] for index in range(len(texts))]
-
-    def _checked(self, vector: Vector) -> Vector:
-        if not np.isclose(np.linalg.norm(vector), 1, atol=1e-3):
-            raise EmbedderUnavailable(
-                f"{self.name} gave vectors that are not of length 1: its weights are damaged."
-            )
-        return vector
+        for places, encodings, rows in passes(self.engine, lane, texts):
+            check_lengths(rows[:, : self.dimensions], self.name)
+            for place, encoding, row in zip(places, encodings, rows, strict=True):
+                ids = np.array(encoding.ids)
+                weighted = row[self.dimensions : self.dimensions + len(ids)]
+                found[place] = Embedded(row[: self.dimensions].copy(), self._sparse(ids, weighted))
+        return [found[place] for place in range(len(texts))]
 
     def _sparse(self, ids: NDArray[np.int64], row: NDArray[np.float32]) -> SparseWeights:
         """The largest weight of each token; ``row``: float32 (len(ids),), 0 for special ones."""
@@ -99,7 +86,7 @@ class M3Embedder(BgeEmbedder):
         np.maximum.at(largest, places, row[wanted])
         return SparseWeights(tokens.astype(np.int32), largest)
 
-    def _forward(self, model: flag.Loaded, encodings: Sequence[Any]) -> NDArray[np.float32]:
+    def _forward(self, model: Loaded, encodings: Sequence[Any]) -> NDArray[np.float32]:
         """A row for each text: its vector, then the weight of each token; (len(encodings), dimensions +
         longest)."""
         import torch  # noqa: PLC0415 - loaded by now
@@ -107,15 +94,15 @@ class M3Embedder(BgeEmbedder):
         head = self._head = self._head or self._load_head(model)
         inputs = model.tensors(encodings)
         with torch.inference_mode():
-            hidden = model.flag.model(**inputs, return_dict=True).last_hidden_state
-            pooled = model.flag.pooling(hidden, inputs["attention_mask"])
+            hidden = model.model.model(**inputs, return_dict=True).last_hidden_state
+            pooled = model.model.pooling(hidden, inputs["attention_mask"])
             unit = torch.nn.functional.normalize(pooled.float(), dim=-1)
             token_weights = torch.relu(hidden.float() @ head.weight + head.bias)
             token_weights[torch.isin(inputs["input_ids"], head.unused)] = 0
             rows: NDArray[np.float32] = torch.cat((unit, token_weights), dim=1).cpu().numpy()
         return rows
 
-    def _load_head(self, model: flag.Loaded) -> _Head:
+    def _load_head(self, model: Loaded) -> _Head:
         import torch  # noqa: PLC0415 - loaded by now
 
         file = self._folder / weights.SPARSE_HEAD
@@ -127,7 +114,7 @@ class M3Embedder(BgeEmbedder):
                 raise ValueError(f"shapes {tuple(weight.shape)} and {tuple(bias.shape)}")  # noqa: TRY301
         except Exception as failure:  # whatever torch raises on bad files
             raise EmbedderUnavailable(f"{file} can't be loaded: {failure}") from failure
-        tokenizer = model.flag.tokenizer
+        tokenizer = model.tokenizer
         special = tokenizer.special_tokens_map
         unused = [
             tokenizer.convert_tokens_to_ids(special[name]) for name in _SPECIAL if name in special

@@ -10,7 +10,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from server.errors import EmbedderUnavailable
-from server.models import flag, weights
+from server.models import weights
+from server.models.tokens import positions
 
 MEAN = "mean"
 QUERY_PROMPTS = ("query",)  # the names that sentence-transformers looks for, in its order
@@ -48,7 +49,7 @@ class Shape:
         """Raises EmbedderUnavailable for a folder that is not whole, or holds modules that are not known."""
         config = weights.read_json(folder / "config.json")
         hidden = int(config.get("hidden_size") or config.get("dim") or 0)
-        longest = flag.positions(folder, config)
+        longest = positions(folder, config)
         if not hidden or not longest or not weights.is_whole(folder):
             raise EmbedderUnavailable(
                 f"{folder} holds no whole BERT-like model (config.json with hidden_size and "

@@ -22,8 +22,8 @@ from server.models.agreement import STATED, Bounds, Checks, embedder_checks, rer
 from server.models.bge import BgeEmbedder
 from server.models.bge_reranker import BgeReranker
 from server.models.exports import Export, ExportUnusable, Precision, Stamp
-from server.models.flag import FlagEngine, Loaded
 from server.models.tokens import OFFSET_FAMILIES
+from server.models.torch_engine import Loaded, TorchEngine
 
 FAMILIES = frozenset({"bert", "xlm-roberta"})
 PACKAGES = ("onnx", "onnxruntime", "torch", "transformers", "FlagEmbedding")
@@ -152,7 +152,7 @@ class _Work:
             name: Stamp.of(self._model_folder / name)
             for name in weights.deciding_files(self._model_folder)
         }
-        engine = cast(FlagEngine, self._adapter.engine)  # which it is without an export
+        engine = cast(TorchEngine, self._adapter.engine)  # which it is without an export
         made = self._write(engine.loaded(), source, int8=int8)
         checks = self._checks(made, int8=int8)
         for precision, found in checks.items():
@@ -180,13 +180,13 @@ class _Work:
             )
 
     def _write(self, loaded: Loaded, source: Mapping[str, Stamp], *, int8: bool) -> Export:
-        state = loaded.flag.model.state_dict()
+        state = loaded.model.model.state_dict()
 
         def tensor(name: str) -> Floats:
             values: Floats = state[name].float().numpy()
             return values
 
-        config = loaded.flag.model.config  # with the defaults that config.json leaves out
+        config = loaded.model.model.config  # with the defaults that config.json leaves out
         shape = self._shape(config, state)
         rows = f"{shape.prefix}embeddings"
         self._progress("writing the tables")
@@ -196,7 +196,7 @@ class _Work:
             ("token_type_embeddings", exports.TYPES),
         ):
             np.save(self._part / file, tensor(f"{rows}.{name}.weight"))
-        backend = loaded.flag.tokenizer.backend_tokenizer
+        backend = loaded.tokenizer.backend_tokenizer
         (self._part / exports.TOKENIZER).write_text(backend.to_str(), encoding="utf-8")
         for precision in ("fp32", "int8") if int8 else ("fp32",):
             self._progress(f"writing the graph in {precision}")
@@ -210,7 +210,7 @@ class _Work:
             digest=weights.digest_of({name: stamp.sha256 for name, stamp in source.items()}),
             checks={},
             padding=int(config.pad_token_id) if offset else None,
-            types="token_type_ids" in loaded.flag.tokenizer.model_input_names,
+            types="token_type_ids" in loaded.tokenizer.model_input_names,
         )
 
     def _shape(self, config: Any, state: Mapping[str, Any]) -> onnx_graph.Shape:

@@ -5,6 +5,7 @@ from functools import lru_cache
 
 from server.documents import Vector
 from server.models.contract import Embedder, SparseEmbedder, gives_sparse
+from server.models.passage_vectors import PassageVectors
 from server.models.remembering import Remembering
 from server.sparse import Embedded
 
@@ -14,8 +15,8 @@ _QUERIES = 256  # kept, some 2 to 6 KB each
 class RememberingSparse(Remembering):
     """A SparseEmbedder that is another one with what it made of its latest queries."""
 
-    def __init__(self, embedder: SparseEmbedder) -> None:
-        super().__init__(embedder)
+    def __init__(self, embedder: SparseEmbedder, passages: PassageVectors | None = None) -> None:
+        super().__init__(embedder, passages)
         self._sparse = embedder
         self._both = lru_cache(_QUERIES)(self._encode)
         self.sparse_share = embedder.sparse_share
@@ -42,5 +43,7 @@ class RememberingSparse(Remembering):
         return made
 
 
-def remembering(embedder: Embedder) -> Remembering:
-    return RememberingSparse(embedder) if gives_sparse(embedder) else Remembering(embedder)
+def remembering(embedder: Embedder, passages: PassageVectors | None) -> Remembering:
+    if gives_sparse(embedder):
+        return RememberingSparse(embedder, passages)
+    return Remembering(embedder, passages)

@@ -7,7 +7,7 @@ of a fixed number of texts. Tests hold our values to its own.
 
 import hashlib
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -18,11 +18,10 @@ from numpy.typing import NDArray
 from server.documents import Vector
 from server.errors import EmbedderUnavailable
 from server.models import tuned, weights
-from server.models.flag import Loaded
+from server.models.engine import vectors
 from server.models.modules import Shape
-from server.models.pieces import pieces
-from server.models.workers import Result, Workers
-from server.texts import clean_text
+from server.models.tokens import Tokens
+from server.models.torch_engine import Loaded, TorchEngine
 
 NOT_INSTALLED = (
     "sentence-transformers is not installed: run scripts/run without --light, or pip install "
@@ -31,8 +30,6 @@ NOT_INSTALLED = (
 # Nothing in a folder says it. uniem, which trained M3E, and sentence-transformers' own loss (scale 20) both
 # take .05.
 TEMPERATURE = 0.05
-WINDOW = 256  # texts that are tokenized and sorted together
-COUNT_CHARS = 50_000  # the tokenizer takes some kilobyte a token
 
 
 class SentenceTransformersEmbedder:
@@ -46,8 +43,13 @@ class SentenceTransformersEmbedder:
         self.dimensions = self.shape.dimensions
         self.max_tokens = self.shape.max_tokens
         self.temperature = tuned.temperature(folder) or TEMPERATURE
-        self._workers = Workers("sentence-transformers", "queries", "documents")
-        self._model: Loaded | None = None
+        prompts = {"queries": self.shape.query_prompt, "documents": self.shape.passage_prompt}
+        self._engine = TorchEngine(
+            partial(load, folder, self.shape),
+            {lane: partial(self._forward, prompt) for lane, prompt in prompts.items()},
+            name=self.name,
+            error=EmbedderUnavailable,
+        )
 
     @cached_property
     def fingerprint(self) -> str:
@@ -69,54 +71,29 @@ class SentenceTransformersEmbedder:
         self.embed_query("warm up")
 
     def embed_query(self, text: str) -> Vector:
-        vector: Vector = self._embed([text], self.shape.query_prompt, "queries")[0]
+        vector: Vector = self._embed("queries", [self.shape.query_prompt + text])[0]
         return vector
 
     def embed_documents(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        return self._embed(texts, self.shape.passage_prompt, "documents")
+        return self._embed("documents", [self.shape.passage_prompt + text for text in texts])
 
     def count_tokens(self, text: str) -> int:
-        model = self._loaded()
-        return sum(
-            len(model.counter.encode(clean_text(piece), add_special_tokens=False).ids)
-            for piece in pieces(text, COUNT_CHARS)
-        )
+        return self._engine.tokens().count(text)
 
-    def _loaded(self) -> Loaded:
-        # Always in the same thread, so that two callers don't load at once.
-        return self._model or self._run("documents", self._load)
+    def _embed(self, lane: str, texts: Sequence[str]) -> NDArray[np.float32]:
+        return vectors(self._engine, lane, texts, self.dimensions, name=self.name)
 
-    def _load(self) -> Loaded:
-        self._model = self._model or load(self._folder, self.shape)
-        return self._model
+    def _forward(self, prompt: str, model: Loaded, encodings: Sequence[Any]) -> NDArray[np.float32]:
+        import torch  # noqa: PLC0415 - loaded by now
 
-    def _embed(self, texts: Sequence[str], prompt: str, worker: str) -> NDArray[np.float32]:
-        out = np.empty((len(texts), self.dimensions), np.float32)
-        for start in range(0, len(texts), WINDOW):
-            model = self._loaded()
-            window = [model.prepare(prompt + text) for text in texts[start : start + WINDOW]]
-            encodings = model.read(window)
-            hidden = 0 if self.shape.shown_prompt or not prompt else _length(model, prompt)
-            for batch in model.batches(encodings):
-                forward = partial(
-                    _forward,
-                    model,
-                    [encodings[index] for index in batch],
-                    hidden=hidden,
-                    dimensions=self.dimensions,
-                )
-                out[start + np.asarray(batch)] = self._run(worker, forward)
-        if not np.allclose(np.linalg.norm(out, axis=1), 1, atol=1e-3):
-            raise EmbedderUnavailable(
-                f"{self.name} gave vectors that are not of length 1: its weights are damaged."
-            )
-        return out
-
-    def _run(self, worker: str, job: Callable[[], Result]) -> Result:
-        try:
-            return self._workers.run(worker, job)
-        except RuntimeError as error:  # torch's (memory, shapes), or the interpreter shuts down
-            raise EmbedderUnavailable(f"{self.name} failed: {error}") from error
+        inputs: dict[str, Any] = dict(model.tensors(encodings))
+        if prompt and not self.shape.shown_prompt:
+            inputs["prompt_length"] = _length(model, prompt)
+        with torch.inference_mode():
+            pooled = model.model(inputs)["sentence_embedding"]
+            unit = torch.nn.functional.normalize(pooled.float()[:, : self.dimensions], dim=-1)
+        found: NDArray[np.float32] = unit.cpu().numpy()
+        return found
 
 
 def open_model(folder: Path, device: str | None = None) -> Any:
@@ -150,7 +127,6 @@ def load(folder: Path, shape: Shape) -> Loaded:
     weights.stay_offline()
     try:
         import torch  # noqa: PLC0415 - seconds and 1 GB
-        from tokenizers import Tokenizer  # noqa: PLC0415
     except ImportError as missing:
         raise EmbedderUnavailable(f"{NOT_INSTALLED} ({missing}).") from missing
     device = "cuda:0" if torch.cuda.is_available() else "cpu"
@@ -160,38 +136,17 @@ def load(folder: Path, shape: Shape) -> Loaded:
     else:
         model.float()
     model.eval()
-    backend = model.tokenizer.backend_tokenizer
-    reader, counter = (Tokenizer.from_str(backend.to_str()) for _ in range(2))
-    reader.no_padding()
-    reader.enable_truncation(shape.max_tokens)
-    counter.no_padding()
-    counter.no_truncation()
     return Loaded(
-        flag=model,
-        reader=reader,
-        counter=counter,
+        model=model,
+        tokenizer=model.tokenizer,
+        tokens=Tokens.load(
+            model.tokenizer.backend_tokenizer.to_str(), max_tokens=shape.max_tokens, pairs=False
+        ),
         device=device,
-        pad_id=int(model.tokenizer.pad_token_id or 0),
-        max_tokens=shape.max_tokens,
     )
 
 
 def _length(model: Loaded, prompt: str) -> int:
     """Tokens of a prompt with what stands before it, for poolings that don't see it."""
-    encoding = model.reader.encode(prompt)
+    (encoding,) = model.tokens.read([prompt])
     return len(encoding.ids) - int(bool(encoding.special_tokens_mask[-1]))
-
-
-def _forward(
-    model: Loaded, encodings: Sequence[Any], *, hidden: int, dimensions: int
-) -> NDArray[np.float32]:
-    import torch  # noqa: PLC0415 - loaded by now
-
-    inputs: dict[str, Any] = dict(model.tensors(encodings))
-    if hidden:
-        inputs["prompt_length"] = hidden
-    with torch.inference_mode():
-        pooled = model.flag(inputs)["sentence_embedding"]
-        unit = torch.nn.functional.normalize(pooled.float()[:, :dimensions], dim=-1)
-    vectors: NDArray[np.float32] = unit.cpu().numpy()
-    return vectors

@@ -136,7 +136,7 @@ def test_threads_that_start_together_load_the_model_once(folder: Path) -> None:
     def work(number: int) -> int:
         gate.wait()
         fresh.embed_query("差旅") if number % 2 else fresh.count_tokens("差旅")
-        return id(fresh._model)
+        return id(fresh._engine._loaded)
 
     with ThreadPoolExecutor(4) as pool:
         assert len(set(pool.map(work, range(4)))) == 1

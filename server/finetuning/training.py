@@ -104,12 +104,8 @@ def train_reranker(
     from torch import tensor  # noqa: PLC0415
 
     quiet()
-    model = CrossEncoder(
-        str(base.folder),
-        num_labels=1,
-        max_length=min(base.reranker.max_tokens, options.max_tokens),
-        local_files_only=True,
-    ).float()
+    model = CrossEncoder(str(base.folder), num_labels=1, local_files_only=True).float()
+    model.max_seq_length = min(base.reranker.max_tokens, options.max_tokens)
     rows = [
         (each.query, passage, label)
         for each in examples
@@ -123,7 +119,7 @@ def train_reranker(
     arguments = CrossEncoderTrainingArguments(**_common(folder, options))
     loss = BinaryCrossEntropyLoss(model, pos_weight=tensor(float(options.negatives)))
     _run(_quietly(CrossEncoderTrainer), model, arguments, columns, loss, progress)
-    model.max_length = base.reranker.max_tokens
+    model.max_seq_length = base.reranker.max_tokens
     model.save(str(folder))
     (folder / "README.md").unlink(missing_ok=True)
 

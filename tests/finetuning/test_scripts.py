@@ -1,7 +1,9 @@
 """Both scripts on the sample, with tiny models: a gain, a loss, and wrong use."""
 
 import json
+import runpy
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -53,6 +55,34 @@ def run(script: str, *arguments: str, data: Path) -> tuple[int, Any, str]:
         check=False,
     )
     return done.returncode, json.loads(done.stdout) if done.stdout else None, done.stderr
+
+
+class Here:
+    """Scripts run in this process, which has loaded torch already; else as ``run``."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+        self._patch, self._capfd = monkeypatch, capfd
+
+    def __call__(self, script: str, *arguments: str, data: Path) -> tuple[int, Any, str]:
+        scripts = ROOT / "scripts"
+        with self._patch.context() as patch:
+            for name, value in environment(data, embedder=POOR, windows="0").items():
+                patch.setenv(name, value)
+            patch.setattr(sys, "argv", [str(scripts / script), *arguments, "--json"])
+            patch.syspath_prepend(scripts)
+            handler = signal.getsignal(signal.SIGTERM)
+            self._capfd.readouterr()
+            try:
+                code = runpy.run_path(str(scripts / script))["main"]()
+            finally:
+                signal.signal(signal.SIGTERM, handler)
+        out, said = self._capfd.readouterr()
+        return code, json.loads(out) if out else None, said
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Here:
+    return Here(monkeypatch, capfd)
 
 
 @pytest.fixture(scope="module")
@@ -117,10 +147,10 @@ def test_a_gain_gives_the_collection_the_new_model(data: Path) -> None:
     assert not (data / "models" / ".finetuning").exists()
 
 
-def test_a_loss_leaves_everything_as_it_was(data: Path) -> None:
+def test_a_loss_leaves_everything_as_it_was(data: Path, here: Here) -> None:
     before = state(data)
     absurd = ("--model", FAIR, "--no-titles", "--epochs", "3", "--rate", "50")
-    code, found, said = run("finetune_embedder", *HALF, *absurd, data=data)
+    code, found, said = here("finetune_embedder", *HALF, *absurd, data=data)
     assert (code, said) == (1, "")
     assert (found["gained"], found["model"], found["rebuild"]) == (False, "", None)
     assert found["ndcg@10"].keys() == {FAIR, POOR}  # what it was made of, and what serves
@@ -129,9 +159,9 @@ def test_a_loss_leaves_everything_as_it_was(data: Path) -> None:
     assert state(data) == before
 
 
-def test_a_reranker_that_gains_is_kept_and_named(data: Path) -> None:
+def test_a_reranker_that_gains_is_kept_and_named(data: Path, here: Here) -> None:
     options = ("--model", RANKER, "--epochs", "3", "--rate", "3e-3", "--negatives", "2")
-    code, found, said = run("finetune_reranker", *HALF, *options, data=data)
+    code, found, said = here("finetune_reranker", *HALF, *options, data=data)
     assert (code, said) == (0, "")
     gain = found["ndcg@10"][RANKER]
     assert gain["compared"]["p"] < 0.05
@@ -143,9 +173,9 @@ def test_a_reranker_that_gains_is_kept_and_named(data: Path) -> None:
         assert opened.store.live("default").recipe.model == POOR
 
 
-def test_a_dry_run_counts(data: Path) -> None:
+def test_a_dry_run_counts(data: Path, here: Here) -> None:
     before = state(data)
-    code, found, said = run("finetune_embedder", *HALF, "--written", "9", "--dry-run", data=data)
+    code, found, said = here("finetune_embedder", *HALF, "--written", "9", "--dry-run", data=data)
     assert (code, said) == (0, "")
     assert found["train"]["titles"] > 50
     assert sum(side.get("judged", 0) for side in (found["train"], found["held_out"])) == 54
@@ -161,8 +191,8 @@ def test_a_dry_run_counts(data: Path) -> None:
     ],
 )
 def test_wrong_use_is_told_and_exits_with_2(
-    indexed: Path, script: str, arguments: list[str], said: str
+    indexed: Path, here: Here, script: str, arguments: list[str], said: str
 ) -> None:
-    code, found, told = run(script, *arguments, data=indexed)
+    code, found, told = here(script, *arguments, data=indexed)
     assert (code, found) == (2, None)
     assert said in told

@@ -652,7 +652,11 @@ class FilterContract(StoreContract):
     @settings(
         max_examples=25,
         deadline=None,
-        suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+        suppress_health_check=[
+            HealthCheck.function_scoped_fixture,
+            HealthCheck.too_slow,
+            HealthCheck.differing_executors,  # each store's class has it from here
+        ],
     )
     @given(given_documents=labelled_documents(), conditions=st.lists(filters, max_size=12))
     def test_a_filter_means_the_same_as_in_python(

@@ -182,6 +182,12 @@ def open_engine(settings: Settings) -> VectorEngine:
         from server.stores.chroma.engine import ChromaEngine  # noqa: PLC0415
 
         return ChromaEngine(settings.data / "store" / "chroma")
+    if settings.store == "milvus":
+        from server.stores.milvus.engine import MilvusEngine  # noqa: PLC0415
+
+        return MilvusEngine(
+            settings.data / "store", uri=settings.milvus_uri, token=settings.milvus_token
+        )
     from server.stores.embedded.faiss_index import FaissEngine  # noqa: PLC0415
 
     return FaissEngine()

@@ -11,10 +11,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, get_args
+from urllib.parse import urlsplit
 
 from server.errors import ConfigurationError
 
-StoreKind = Literal["embedded", "chroma", "elasticsearch"]
+StoreKind = Literal["embedded", "chroma", "milvus", "elasticsearch"]
 
 # The default data lie in the checkout, so that scripts find them from whatever folder they are called.
 CHECKOUT = Path(__file__).resolve().parent.parent
@@ -45,6 +46,8 @@ class Settings:
     elasticsearch_shards: int = 1
     elasticsearch_replicas: int = 0
     elasticsearch_timeout: float = 30.0
+    milvus_uri: str = ""  # of a Milvus server; empty: Milvus Lite in <data>/store/milvus
+    milvus_token: str = field(default="", repr=False)
     embedder: str = "auto"
     reranker: str = "auto"
     generator: str = "auto"
@@ -73,6 +76,12 @@ class Settings:
     def __post_init__(self) -> None:
         if self.store not in get_args(StoreKind):
             raise _wrong("store", f"one of {', '.join(get_args(StoreKind))}", self.store)
+        if self.milvus_uri and not _is_milvus(self.milvus_uri):
+            raise _wrong(
+                "milvus_uri",
+                "like http://127.0.0.1:19530, user and password being in TANYUAN_MILVUS_TOKEN",
+                "another form",  # which may hold a password
+            )
         if not 0 <= self.port <= 65_535:  # 0: the system chooses
             raise _wrong("port", "a port number", self.port)
         for name in ("threads", "elasticsearch_shards", "generator_answer_tokens", "rerank_top_n"):
@@ -131,6 +140,16 @@ class Settings:
             return Path(self.dictionary)
         default = self.data / "dictionary.txt"
         return default if default.is_file() else None
+
+
+def _is_milvus(uri: str) -> bool:
+    try:
+        parts = urlsplit(uri)
+        sound = parts.port is None or parts.port > 0
+    except ValueError:
+        return False
+    known = parts.scheme in {"http", "https", "tcp"} and bool(parts.hostname)
+    return known and sound and "@" not in parts.netloc and parts.path in {"", "/"}
 
 
 def _wrong(name: str, wanted: str, got: object) -> ConfigurationError:

@@ -27,6 +27,7 @@ from server.stores.contract import LegsRequest, Store
 from server.stores.elasticsearch.store import ElasticsearchStore
 from server.stores.embedded.store import EmbeddedStore
 from server.stores.embedded.vectors import VectorEngine
+from server.stores.milvus.engine import MilvusEngine
 from tests.fakes import make_indexer
 from tests.product import SAMPLE
 from tests.services.elasticsearch import targets
@@ -71,6 +72,7 @@ def passages_with_vectors(store: Store) -> dict[str, Vector]:
 # Other engines over the documents of the embedded store, always asked: kind → made for a folder.
 ENGINES: Mapping[str, Callable[[Path], VectorEngine]] = {
     "chroma": lambda folder: ChromaEngine(folder / "chroma", exact=0, tail=0, patience=60),
+    "milvus": MilvusEngine,
 }
 
 

@@ -288,7 +288,7 @@ def test_it_finds_what_faiss_finds(folder: Path, engine: dict[str, int]) -> None
         Not(Terms("n", (4,))),
         Terms("acl", ("nobody's",)),
     ]
-    for round_number in range(3):
+    for round_number in range(2):
         documents = [
             write(
                 f"d{number}",
@@ -297,12 +297,12 @@ def test_it_finds_what_faiss_finds(folder: Path, engine: dict[str, int]) -> None
                 vectors=nearby(random_numbers, 2),
                 metadata={"n": number % 10, "one": number == 77},
             )
-            for number in range(round_number * 50, round_number * 50 + 250)
+            for number in range(round_number * 50, round_number * 50 + 150)
         ]
         put(plain, *documents)
         for number in range(round_number * 50, round_number * 50 + 20):
             plain.delete("c", f"d{number}")
-        for vector in nearby(random_numbers, 3):
+        for vector in nearby(random_numbers, 2):
             for condition in conditions:
                 for k in (1, 10, 200):
                     request = LegsRequest(vector=vector, filter=condition, k=k)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from server.documents import Vector
 from server.stores.chroma.copies import CopyUnusable, Numbers
-from server.stores.chroma.worker import RemoteCopy, Worker
+from server.stores.chroma.worker import CopyBusy, RemoteCopy, Worker
 from server.stores.embedded.filters import Mask
 from server.stores.embedded.members import SIZE, Members
 from server.stores.embedded.scoring import ranked, scored
@@ -134,7 +134,7 @@ class ChromaIndex:
         it can't help."""
         if copy is None or len(allowed) <= self._exact:
             return None
-        level, count = copy.level, copy.count
+        level, removed, count = copy.level, copy.removed, copy.count
         inside = allowed[: np.searchsorted(allowed, level, side="right")]
         rest = allowed[len(inside) :]
         limit = min(k + _MARGIN, len(inside))
@@ -144,19 +144,23 @@ class ChromaIndex:
         try:
             if len(inside) > _MOST_ALLOWED * count:
                 more = min(math.ceil(limit * count / len(inside)), count)
-                near = np.intersect1d(copy.nearest(vector, more, None), inside)
+                near = _common(copy.nearest(vector, more, None), inside)
             if len(near) < min(k, len(inside)) and len(inside) < count:
-                near = np.intersect1d(copy.nearest(vector, limit, inside), inside)
+                near = _common(copy.nearest(vector, limit, inside), inside)
+        except CopyBusy:
+            return None
         except CopyUnusable as failure:
-            self._failed_search(copy, failure)
+            self._failed(copy, removed, failure)
             return None
         # Its graph does not lead to every vector, least of all where many are equal.
         return None if len(near) < min(k, len(inside)) else (near, rest)
 
-    def _failed_search(self, copy: RemoteCopy, failure: CopyUnusable) -> None:
+    def _failed(self, copy: RemoteCopy, removed: int, failure: CopyUnusable) -> None:
+        """Of a search that began when what had gone up to ``removed`` was out of the copy."""
         with self._changed:
-            # A chunk that was asked for may just have been removed.
-            if self._follower is None and self._copy is copy:
+            # ChromaDB refuses a chunk that the follower has taken out since.
+            followed = self._follower is not None or copy.removed != removed
+            if self._copy is copy and not followed:
                 self._give_up(failure)
 
     def _caught_up(self, chunks: Numbers, live: Mask) -> RemoteCopy | None:
@@ -218,6 +222,13 @@ class ChromaIndex:
         copy, self._copy = self._copy, None
         if copy is not None:
             copy.close(spoiled=True)
+
+
+def _common(some: Numbers, ascending: Numbers) -> Numbers:
+    """Those of ``some`` that are in ``ascending``, which is not empty."""
+    places = np.searchsorted(ascending, some).clip(max=len(ascending) - 1)
+    found: Numbers = some[ascending[places] == some]
+    return found
 
 
 def _cut(scores: NDArray[np.float32], k: int) -> float:

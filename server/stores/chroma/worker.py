@@ -24,6 +24,11 @@ from server.stores.chroma.copies import Copy, CopyUnusable, Numbers
 from server.stores.embedded.database import Database
 
 _LEAVING_SECONDS = 30.0
+_SEARCH_SECONDS = 0.5  # that a search waits, before it compares one by one
+
+
+class CopyBusy(CopyUnusable):
+    """ChromaDB is writing, maybe for another collection."""
 
 
 class Worker:
@@ -35,21 +40,30 @@ class Worker:
         self._pipe: Connection | None = None
         self._closed = False
 
-    def call(self, name: str, *arguments: object) -> Any:
-        """What the process answers. Raises CopyUnusable for what fails there, and where it dies."""
-        with self._turn:
-            if self._closed:
-                raise CopyUnusable("the store is closed")
-            try:
-                pipe = self._pipe or self._start()
-                pipe.send((name, arguments))
-                done, answer = pipe.recv()
-            except (EOFError, OSError) as error:
-                self._stop()
-                raise CopyUnusable(f"ChromaDB's process is gone ({error!r})") from error
+    def call(self, name: str, *arguments: object, wait: float = -1) -> Any:
+        """What the process answers. Raises CopyUnusable for what fails there, and where it dies;
+        CopyBusy where it is at something else for more than ``wait`` seconds (-1: however long)."""
+        if not self._turn.acquire(timeout=wait):
+            raise CopyBusy("ChromaDB is busy")
+        try:
+            done, answer = self._asked(name, arguments)
+        finally:
+            self._turn.release()
         if not done:
             raise CopyUnusable(answer)
         return answer
+
+    def _asked(self, name: str, arguments: tuple[object, ...]) -> tuple[bool, Any]:
+        if self._closed:
+            raise CopyUnusable("the store is closed")
+        try:
+            pipe = self._pipe or self._start()
+            pipe.send((name, arguments))
+            done, answer = pipe.recv()
+        except (EOFError, OSError) as error:
+            self._stop()
+            raise CopyUnusable(f"ChromaDB's process is gone ({error!r})") from error
+        return bool(done), answer
 
     def close(self) -> None:
         with self._turn:
@@ -94,7 +108,10 @@ class RemoteCopy:
         self.level, self.removed, self.count = state
 
     def nearest(self, vector: Vector, limit: int, among: Numbers | None) -> Numbers:
-        found: Numbers = self._worker.call("nearest", self._key, vector, limit, among)
+        """As ``Copy.nearest``; raises CopyBusy as well."""
+        found: Numbers = self._worker.call(
+            "nearest", self._key, vector, limit, among, wait=_SEARCH_SECONDS
+        )
         return found
 
     def step(self, most: int) -> bool:

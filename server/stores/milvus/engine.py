@@ -15,6 +15,7 @@ from server.errors import ConfigurationError, StoreUnavailable
 from server.stores.embedded.locks import WriteLock
 from server.stores.milvus import progress
 from server.stores.milvus.connection import Connection
+from server.stores.milvus.follower import Follower
 from server.stores.milvus.index import MilvusIndex
 from server.stores.milvus.lite import Lite
 
@@ -55,14 +56,10 @@ class MilvusEngine:
         self._swept = False
 
     def index(self, folder: Path, generation: int, dimensions: int) -> MilvusIndex:
-        return MilvusIndex(
-            self._connection,
-            folder,
-            generation,
-            dimensions,
-            base=self._base,
-            lite=self._lite,
+        follower = Follower(
+            self._connection, folder, generation, dimensions, base=self._base, lite=self._lite
         )
+        return MilvusIndex(self._connection, follower, generation, lite=self._lite)
 
     def keep(self, folder: Path, generations: Collection[int]) -> None:
         collection = folder.name.rpartition(".")[2]

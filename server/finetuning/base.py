@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from server.errors import ConfigurationError, InvalidInput
-from server.models import weights
+from server.models import bge_choice, weights
 from server.models.bge import BgeEmbedder
 from server.models.bge_reranker import BgeReranker
 from server.models.choice import SENTENCES, choose_embedder, choose_reranker
@@ -86,8 +86,14 @@ def reranker_base(settings: Settings, model: str) -> RerankerBase:
 
 
 def _folder(name: str, settings: Settings) -> Path:
-    folder = weights.find(name.partition(":")[2], settings.models_folder)
-    assert folder is not None  # noqa: S101 - an adapter was made on it
+    """Raises InvalidInput for a model that is here as an export to ONNX alone."""
+    model, _ = bge_choice.split(name.partition(":")[2])
+    folder = weights.find(model, settings.models_folder, exported=False)
+    if folder is None:
+        raise InvalidInput(
+            f"{model} can't be fine-tuned: its export is here, but not its weights, which "
+            "scripts/fetch_models gets."
+        )
     return folder
 
 

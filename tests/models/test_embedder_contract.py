@@ -10,16 +10,20 @@ from pathlib import Path
 
 import pytest
 
+from server.models import exports
 from server.models.bge import BgeEmbedder
 from server.models.contract import Embedder
 from server.models.e5 import E5Embedder
 from server.models.ernie import ErnieEmbedder
 from server.models.ollama_embedder import OllamaEmbedder
+from server.models.onnx_export import export
 from server.models.openai import OpenAIEmbedder
+from server.models.sentence_transformers import SentenceTransformersEmbedder
 from server.models.served import Serving
 from tests.models import tiny
 from tests.models.embedder_contract import EmbedderContract
 from tests.models.embedding_server import ERNIE_KEY, ERNIE_SECRET, OPENAI_KEY, serving
+from tests.product import SAMPLE
 from tests.services.gguf_models import NOISE
 from tests.services.ollama import free_port
 
@@ -68,6 +72,26 @@ class TestBge(EmbedderContract):
     @classmethod
     def embedder(cls, tmp_path_factory: pytest.TempPathFactory) -> Embedder:
         return BgeEmbedder(tiny.bert(tmp_path_factory.mktemp("bge") / "model"))
+
+
+class TestBgeInOnnx(EmbedderContract):
+    @pytest.fixture(scope="class")
+    @classmethod
+    def embedder(cls, tmp_path_factory: pytest.TempPathFactory) -> Embedder:
+        folder = tiny.bert(tmp_path_factory.mktemp("onnx") / "model")
+        texts = [each.read_text("utf-8") for each in (SAMPLE / "documents").rglob("*.md")]
+        export(folder, texts, int8=False)
+        return BgeEmbedder(folder, export=exports.find(folder))
+
+
+class TestSentenceTransformers(EmbedderContract):
+    @pytest.fixture(scope="class")
+    @classmethod
+    def embedder(cls, tmp_path_factory: pytest.TempPathFactory) -> Embedder:
+        folder = tmp_path_factory.mktemp("sentences") / "model"
+        return SentenceTransformersEmbedder(
+            tiny.sentences(folder, prompts={"query": "查询：", "document": "段落："})
+        )
 
 
 class TestOpenAI(EmbedderContract):

@@ -127,7 +127,7 @@ def test_a_reranker_that_is_named_and_not_there_is_left_out(
 def test_a_setting_that_is_not_supported_names_those_that_are(tmp_path: Path, value: str) -> None:
     with pytest.raises(
         ConfigurationError,
-        match=r"TANYUAN_EMBEDDER is .* auto, none, bge:MODEL, e5, openai:MODEL, ernie:embedding-v1, oll",
+        match=r"TANYUAN_EMBEDDER is .* auto, none, bge:MODEL, e5, sentence-transformers:MODEL, openai:MODEL, ernie:",
     ):
         choose_embedder(Settings(data=tmp_path, embedder=value))
     if value != "":

@@ -127,7 +127,8 @@ def test_a_reranker_that_is_named_and_not_there_is_left_out(
 def test_a_setting_that_is_not_supported_names_those_that_are(tmp_path: Path, value: str) -> None:
     with pytest.raises(
         ConfigurationError,
-        match=r"TANYUAN_EMBEDDER is .* auto, none, bge:MODEL, e5, sentence-transformers:MODEL, openai:MODEL, ernie:",
+        match=r"TANYUAN_EMBEDDER is .* auto, none, bge:MODEL, e5, sentence-transformers:MODEL, "
+        r"openai:MODEL, ernie:embedding-v1, ollama:MODEL",
     ):
         choose_embedder(Settings(data=tmp_path, embedder=value))
     if value != "":

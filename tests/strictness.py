@@ -26,7 +26,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_itemcollected(item: pytest.Item) -> None:
     names = {*getattr(item, "fixturenames", ())}
     chosen = getattr(item, "callspec", None)
-    if chosen and any(value in VERSIONS for value in chosen.params.values()):
+    values = chosen.params.values() if chosen else ()
+    if any(isinstance(value, str) and value in VERSIONS for value in values):
         names.add("elasticsearch")  # which the fixture asks for itself
     servers = [server for fixture, server in _SERVERS.items() if fixture in names]
     group = servers[0] if servers else item.nodeid.partition("::")[0]

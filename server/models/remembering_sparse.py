@@ -43,7 +43,7 @@ class RememberingSparse(Remembering):
         return made
 
 
-def remembering(embedder: Embedder, passages: PassageVectors | None) -> Remembering:
+def remembering(embedder: Embedder, passages: PassageVectors | None = None) -> Remembering:
     if gives_sparse(embedder):
         return RememberingSparse(embedder, passages)
     return Remembering(embedder, passages)

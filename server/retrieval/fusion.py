@@ -83,8 +83,9 @@ def fuse(
         fused = log_odds(lists, fusion, worth or Worth())
     else:
         score = _reciprocal_ranks if fusion.method == "rrf" else _normalised
-        whole = sum(weights[name] for name in lists) if fusion.method == "convex" else 1.0
-        for name in _in_order(lists, weights):
+        order = _in_order(lists, weights)
+        whole = sum(weights[name] for name in order) if fusion.method == "convex" else 1.0
+        for name in order:
             share = weights[name] / whole if whole else 0.0
             for chunk_id, value in score(lists[name][: fusion.window], fusion.rank_constant):
                 fused[chunk_id] = fused.get(chunk_id, 0.0) + share * value

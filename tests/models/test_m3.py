@@ -90,7 +90,7 @@ def test_threads_and_a_forked_child_get_the_values_of_one(m3: M3Embedder) -> Non
 
 
 def test_a_remembered_query_is_the_same_and_read_only(m3: M3Embedder) -> None:
-    kept = remembering(m3, None)
+    kept = remembering(m3)
     assert gives_sparse(kept)
     first = kept.encode_query("差旅")
     assert kept.encode_query("差旅") is first

@@ -19,7 +19,8 @@ from server.live import LiveCollections
 from server.models.choice import Choice, choose_embedder, choose_generator, choose_reranker
 from server.models.contract import Embedder
 from server.models.embedders import Embedders
-from server.models.remembering import Remembering
+from server.models.passage_vectors import PassageVectors
+from server.models.remembering_sparse import remembering
 from server.retrieval.lexicons import Lexicons
 from server.retrieval.profiles import Profiles
 from server.retrieval.query_log import QueryLog
@@ -27,6 +28,7 @@ from server.retrieval.searcher import Searcher
 from server.retrieval.suggest import Suggester
 from server.settings import Settings
 from server.stores.contract import Store
+from server.stores.embedded.vectors import VectorEngine
 from server.vocabulary import Vocabulary
 from server.web.application import build
 from server.web.keys import Keys
@@ -142,16 +144,24 @@ def open_live(
         analyzer=analyzer,
         make_analyzer=make_analyzer,
         embedders=Embedders(
-            _remembering(embedder),
-            lambda model: _remembering(choose_embedder(replace(settings, embedder=model))),
+            _remembering(embedder, settings),
+            # Its name states a precision that makes other vectors.
+            lambda model: _remembering(
+                choose_embedder(replace(settings, embedder=model, precision="auto")), settings
+            ),
         ),
         pinned=[name for name, pinned in pins.items() if pinned],
         no_embedder=embedder.reason,
     )
 
 
-def _remembering(choice: Choice[Embedder]) -> Embedder | None:
-    return Remembering(choice.adapter) if choice.adapter else None
+def _remembering(choice: Choice[Embedder], settings: Settings) -> Embedder | None:
+    if choice.adapter is None:
+        return None
+    most = settings.vector_cache
+    return remembering(
+        choice.adapter, PassageVectors.in_folder(settings.data, most) if most else None
+    )
 
 
 def open_store(settings: Settings) -> Store:
@@ -172,4 +182,21 @@ def open_store(settings: Settings) -> Store:
         )
     from server.stores.embedded.store import EmbeddedStore  # noqa: PLC0415
 
-    return EmbeddedStore(settings.data / "store")
+    return EmbeddedStore(settings.data / "store", engine=open_engine(settings))
+
+
+def open_engine(settings: Settings) -> VectorEngine:
+    """What finds nearest vectors for the stores that keep documents and BM25 in the data folder."""
+    if settings.store == "chroma":
+        from server.stores.chroma.engine import ChromaEngine  # noqa: PLC0415
+
+        return ChromaEngine(settings.data / "store" / "chroma")
+    if settings.store == "milvus":
+        from server.stores.milvus.engine import MilvusEngine  # noqa: PLC0415
+
+        return MilvusEngine(
+            settings.data / "store", uri=settings.milvus_uri, token=settings.milvus_token
+        )
+    from server.stores.embedded.faiss_index import FaissEngine  # noqa: PLC0415
+
+    return FaissEngine()

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from server.errors import InvalidInput
+from server.sparse import SparseWeights
 from server.texts import check_text
 
 MAX_TEXT_CHARS = 10_000_000
@@ -218,12 +219,14 @@ class IndexedChunk:
     ``vector``: float32 of shape (dimensions,), of length 1, or None where the recipe has no embedder.
     ``windows``: vectors of the chunk's sentence windows, float32 of shape (n, dimensions), n at least
     2, rows of length 1; None where it has no two windows or the recipe none.
+    ``sparse``: the chunk's sparse weights, None where the recipe has none.
     """
 
     chunk: Chunk
     terms: Mapping[str, tuple[str, ...]]
     vector: Vector | None
     windows: Vectors | None = None
+    sparse: SparseWeights | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

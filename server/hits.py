@@ -7,7 +7,7 @@ from typing import Literal
 from server.documents import MetadataValue
 
 Mode = Literal["hybrid", "bm25", "vector"]
-Ranker = Literal["bm25", "vector", "fused", "rerank"]
+Ranker = Literal["bm25", "vector", "sparse", "fused", "rerank"]
 
 
 @dataclass(frozen=True, slots=True)

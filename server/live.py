@@ -20,9 +20,9 @@ from server.errors import (
     TanyuanError,
     VersionNotFound,
 )
-from server.models.contract import Embedder
+from server.models.contract import Embedder, SparseEmbedder, gives_sparse
 from server.models.embedders import Embedders
-from server.recipes import CHUNKS, VECTORS, WORDS, Recipe, mismatch
+from server.recipes import CHUNKS, SPARSE, VECTORS, WORDS, Recipe, mismatch
 from server.stores.contract import Collection, Store
 from server.stores.generations import Generation
 from server.vocabulary import Vocabulary, seed
@@ -35,8 +35,9 @@ class Live:
     """A collection as it is served now.
 
     ``analyzer`` is the recipe's, or this process's own where that can't be had: then ``words`` says
-    why terms made by it may meet the index's. ``vectors`` says why no query can be embedded, and
-    ``chunking`` why no document can be cut; each is None where all is well.
+    why terms made by it may meet the index's. ``vectors`` says why no query can be embedded,
+    ``chunking`` why no document can be cut, and ``sparse``, where queries can be embedded, why the
+    recipe's sparse weights can't be made; each is None where all is well.
     """
 
     collection: str
@@ -46,10 +47,17 @@ class Live:
     words: TanyuanError | None = None
     vectors: TanyuanError | None = None
     chunking: TanyuanError | None = None
+    sparse: TanyuanError | None = None
 
     @property
     def recipe(self) -> Recipe:
         return self.generation.recipe
+
+    @property
+    def sparse_embedder(self) -> SparseEmbedder | None:
+        """What makes the sparse weights of the recipe; None where it has none, or they can't be made."""
+        wanted = self.recipe.sparse and not self.sparse and not self.vectors
+        return self.embedder if wanted and gives_sparse(self.embedder) else None
 
 
 class LiveCollections:
@@ -135,7 +143,7 @@ class LiveCollections:
 
     def _is_whole(self, live: Live, opened_at: float) -> bool:
         """What could not be had is looked for again now and then."""
-        whole = live.words is None and live.vectors is None and live.chunking is None
+        whole = not (live.words or live.vectors or live.chunking or live.sparse)
         return whole or time.monotonic() - opened_at < 1.0
 
     def _note(self, collection: str, generation: Generation) -> None:
@@ -158,7 +166,21 @@ class LiveCollections:
             chunking=None
             if followed or not CHUNKS & self._pinned
             else mismatch(collection, recipe, self.own, CHUNKS & self._pinned),
+            sparse=self._no_sparse(collection, recipe, embedder),
         )
+
+    def _no_sparse(
+        self, collection: str, recipe: Recipe, embedder: Embedder | None
+    ) -> TanyuanError | None:
+        """Why the sparse weights of a recipe can't be made by its embedder, which is there."""
+        if not recipe.sparse or embedder is None:
+            return None
+        try:
+            made = embedder.sparse_fingerprint if gives_sparse(embedder) else ""
+        except EmbedderUnavailable as error:
+            return error
+        own = replace(self.own, embedder=recipe.embedder, dimensions=recipe.dimensions, sparse=made)
+        return mismatch(collection, recipe, own, SPARSE)
 
     def _embedder_of(
         self, collection: str, recipe: Recipe, *, followed: bool

@@ -8,10 +8,10 @@ from typing import Any
 
 from server.errors import RecipeMismatch
 
-MAPPING_VERSION = 2  # raise when es_mappings/ or the embedded schema changes
+MAPPING_VERSION = 3  # raise when es_mappings/ or the embedded schema changes
 
 # Fields that older recipes lack. Empty they are left out, so that those keep their JSON and hash.
-_LATER = frozenset({"windows"})
+_LATER = frozenset({"windows", "sparse"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,6 +22,8 @@ class Recipe:
     instruction; empty where there is none (then ``dimensions`` is 0). ``analyzer`` covers the
     tokenizer's version and the dictionary's hash, ``chunker`` its version and sizes, ``windows``
     those of the sentence windows whose vectors are kept with each chunk; empty where none are.
+    ``sparse`` names what makes the chunks' sparse weights of the embedder's hidden states; empty where
+    they have none.
 
     ``model`` and ``dictionary`` say where to find what was used: the embedder as TANYUAN_EMBEDDER names
     it, and the version of the collection's dictionary (0: none of its own). They make no difference.
@@ -33,6 +35,7 @@ class Recipe:
     chunker: str
     mapping: int = MAPPING_VERSION
     windows: str = ""
+    sparse: str = ""
     model: str = field(default="", compare=False)
     dictionary: int = field(default=0, compare=False)
 
@@ -64,6 +67,7 @@ class Recipe:
 WORDS = frozenset({"analyzer"})
 VECTORS = frozenset({"embedder", "dimensions"})
 CHUNKS = frozenset({"chunker", "windows"})
+SPARSE = VECTORS | {"sparse"}
 
 
 def mismatch(

@@ -6,20 +6,37 @@ default. README.md documents every one, and a test holds it to that.
 """
 
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, get_args
+from urllib.parse import urlsplit
 
 from server.errors import ConfigurationError
 
-StoreKind = Literal["embedded", "elasticsearch"]
+PrecisionKind = Literal["auto", "fp32", "int8"]
+StoreKind = Literal["embedded", "chroma", "milvus", "elasticsearch"]
 
 # The default data lie in the checkout, so that scripts find them from whatever folder they are called.
 CHECKOUT = Path(__file__).resolve().parent.parent
 
+_LEAST = {
+    "threads": 1,
+    "elasticsearch_shards": 1,
+    "elasticsearch_replicas": 0,
+    "generator_answer_tokens": 1,
+    "rerank_top_n": 1,
+    "keep_generations": 0,
+    "vector_cache": 0,
+    "max_body": 1024,
+}
 ENVIRONMENT_NAMES = {"ollama_host": "OLLAMA_HOST", "hub_endpoint": "HF_ENDPOINT"}
+
+
+_OFF, _ON = frozenset({"0", "false", "off"}), frozenset({"1", "true", "on"})
+_HOST = re.compile(r"(?=.*(?:[^\W\d]|[:.]))[\w:](?:[\w.:-]*\w)?")
 
 
 def environment_name(field_name: str) -> str:
@@ -45,15 +62,31 @@ class Settings:
     elasticsearch_shards: int = 1
     elasticsearch_replicas: int = 0
     elasticsearch_timeout: float = 30.0
+    milvus_uri: str = ""  # of a Milvus server; empty: Milvus Lite in <data>/store/milvus
+    milvus_token: str = field(default="", repr=False)
     embedder: str = "auto"
+    embedder_query_prefix: str = ""  # these apply to embedders on a server
+    embedder_passage_prefix: str = ""
+    embedder_max_tokens: int = 0  # that the model reads of a text; 0: as its makers say, else 512
+    embedder_timeout: float = 60.0  # for a batch of passages, all attempts together
+    embedder_proxy: str = field(default="", repr=False)
+    openai_url: str = "https://api.openai.com/v1"
+    openai_api_key: str = field(default="", repr=False)
+    openai_dimensions: int = 0  # 0: the model's own
+    openai_query_model: str = ""  # where queries have a model of their own
+    ernie_url: str = "https://aip.baidubce.com"
+    ernie_api_key: str = field(default="", repr=False)
+    ernie_secret_key: str = field(default="", repr=False)
     reranker: str = "auto"
     generator: str = "auto"
+    precision: PrecisionKind = "auto"  # of BGE models that were exported to ONNX
     hub_endpoint: str = "https://huggingface.co"  # or a mirror; only scripts/fetch_models asks it
     models: str = ""  # folder of model weights; empty: <data>/models
     chunk_tokens: int = 0  # the most tokens of a chunk; 0: as many as suit the embedder
     windows: bool = (
         True  # keep vectors of the sentence windows of chunks; False embeds half as much
     )
+    vector_cache: int = 256 * 1024 * 1024  # the most of <data>/vectors.sqlite; 0: none is kept
     keep_generations: int = 1  # old ones that stay for scripts/rollback
     dictionary: str = ""  # jieba user dictionary; empty: <data>/dictionary.txt where it exists
     ollama_host: str = "http://127.0.0.1:11434"
@@ -61,7 +94,7 @@ class Settings:
     generator_answer_tokens: int = 1024
     generator_timeout: float = 120.0  # longest silence of the generator
     generator_keep_alive: str = "30m"
-    offline: bool = True
+    offline: str = "1"  # or 0, or hosts that embedders may ask all the same, parted by commas
     search_timeout: float = 5.0  # a search's deadline
     rerank_timeout: float = 2.0  # the reranker's share of it
     rerank_top_n: int = 50
@@ -71,16 +104,20 @@ class Settings:
     log_level: str = "info"
 
     def __post_init__(self) -> None:
-        if self.store not in get_args(StoreKind):
-            raise _wrong("store", f"one of {', '.join(get_args(StoreKind))}", self.store)
+        for name, kinds in (("store", get_args(StoreKind)), ("precision", get_args(PrecisionKind))):
+            if getattr(self, name) not in kinds:
+                raise _wrong(name, f"one of {', '.join(kinds)}", getattr(self, name))
+        if self.milvus_uri and not _is_milvus(self.milvus_uri):
+            raise _wrong(
+                "milvus_uri",
+                "like http://127.0.0.1:19530, user and password being in TANYUAN_MILVUS_TOKEN",
+                "another form",  # which may hold a password
+            )
         if not 0 <= self.port <= 65_535:  # 0: the system chooses
             raise _wrong("port", "a port number", self.port)
-        for name in ("threads", "elasticsearch_shards", "generator_answer_tokens", "rerank_top_n"):
-            if getattr(self, name) < 1:
-                raise _wrong(name, "at least 1", getattr(self, name))
-        for name in ("elasticsearch_replicas", "keep_generations"):
-            if getattr(self, name) < 0:
-                raise _wrong(name, "at least 0", getattr(self, name))
+        for name, least in _LEAST.items():
+            if getattr(self, name) < least:
+                raise _wrong(name, f"at least {least}", getattr(self, name))
         if self.generator_context < 2 * self.generator_answer_tokens:
             raise _wrong(
                 "generator_context",
@@ -89,16 +126,26 @@ class Settings:
             )
         if self.chunk_tokens and not 32 <= self.chunk_tokens <= 8192:
             raise _wrong("chunk_tokens", "0, or from 32 to 8192", self.chunk_tokens)
-        if self.max_body < 1024:
-            raise _wrong("max_body", "at least 1024 bytes", self.max_body)
+        self._check_served()
         for name in (
             "elasticsearch_timeout",
+            "embedder_timeout",
             "generator_timeout",
             "search_timeout",
             "rerank_timeout",
         ):
             if not 0 < getattr(self, name) <= 86_400:
                 raise _wrong(name, "a number of seconds above 0", getattr(self, name))
+
+    def _check_served(self) -> None:
+        if self.embedder_max_tokens and not 32 <= self.embedder_max_tokens <= 131_072:
+            raise _wrong("embedder_max_tokens", "0, or from 32 to 131072", self.embedder_max_tokens)
+        if not 0 <= self.openai_dimensions <= 65_536:
+            raise _wrong(
+                "openai_dimensions", "0, or a number of dimensions", self.openai_dimensions
+            )
+        if self.exceptions and not all(map(_HOST.fullmatch, self.exceptions)):
+            raise _wrong("offline", "1, 0, or names of hosts parted by commas", self.offline)
 
     @classmethod
     def load(cls, environment: Mapping[str, str] = os.environ, **overrides: object) -> "Settings":
@@ -121,6 +168,15 @@ class Settings:
         return cls(**{key: _convert(key, value) for key, value in values.items()})
 
     @property
+    def exceptions(self) -> frozenset[str] | None:
+        """The hosts beyond the local network that embedders may ask; None: any."""
+        word = self.offline.strip().lower()
+        if word in _OFF:
+            return None
+        hosts = "" if word in _ON else word
+        return frozenset(host.strip(" []").rstrip(".") for host in hosts.split(",") if host.strip())
+
+    @property
     def models_folder(self) -> Path:
         return Path(self.models) if self.models else self.data / "models"
 
@@ -131,6 +187,16 @@ class Settings:
             return Path(self.dictionary)
         default = self.data / "dictionary.txt"
         return default if default.is_file() else None
+
+
+def _is_milvus(uri: str) -> bool:
+    try:
+        parts = urlsplit(uri)
+        sound = parts.port is None or parts.port > 0
+    except ValueError:
+        return False
+    known = parts.scheme in {"http", "https", "tcp"} and bool(parts.hostname)
+    return known and sound and "@" not in parts.netloc and parts.path in {"", "/"}
 
 
 def _wrong(name: str, wanted: str, got: object) -> ConfigurationError:

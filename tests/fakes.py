@@ -2,6 +2,7 @@
 
 import re
 import zlib
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -17,6 +18,7 @@ from server.ingest.indexer import Indexer
 from server.live import LiveCollections
 from server.models.contract import Embedder
 from server.models.embedders import Embedders
+from server.sparse import Embedded, SparseWeights
 from server.stores.contract import Store
 
 _TOKEN = re.compile(r"[a-zA-Z]+|[^\sa-zA-Z]")
@@ -111,3 +113,30 @@ class FakeEmbedder:
         seed = zlib.crc32(f"{self.fingerprint} {text}".encode())
         vector = np.random.default_rng(seed).standard_normal(self.dimensions).astype(np.float32)
         return vector / np.float32(np.linalg.norm(vector))
+
+
+class FakeSparseEmbedder(FakeEmbedder):
+    """A SparseEmbedder that gives each token of a text the same weight, the rarer in it the less.
+
+    ``head``: which one it is, of those that make other weights of the same hidden states.
+    """
+
+    sparse_share = 0.3
+
+    def __init__(self, *, dimensions: int = 16, version: str = "1", head: str = "1") -> None:
+        super().__init__(dimensions=dimensions, version=version)
+        self.sparse_fingerprint = f"fake-head:{head}"
+
+    def encode_documents(self, texts: Sequence[str]) -> list[Embedded]:
+        vectors = self.embed_documents(texts)
+        return [
+            Embedded(vector, self.sparse(text)) for vector, text in zip(vectors, texts, strict=True)
+        ]
+
+    def encode_query(self, text: str) -> Embedded:
+        return Embedded(self.embed_query(text), self.sparse(text))
+
+    def sparse(self, text: str) -> SparseWeights:
+        counts = Counter(zlib.crc32(token.encode()) % 250_000 for token in _TOKEN.findall(text))
+        scale = 0.25 if self.sparse_fingerprint.endswith("1") else 0.125
+        return SparseWeights.of({token: scale * (1 - 0.5**n) for token, n in counts.items()})

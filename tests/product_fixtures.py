@@ -1,5 +1,7 @@
 """The sample collection, indexed once for all tests that look at the product as a whole."""
 
+import json
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 
 from tests.product import SAMPLE, script
 
@@ -22,8 +25,16 @@ class Indexed:
 @pytest.fixture(scope="session")
 def sample(tmp_path_factory: pytest.TempPathFactory) -> Indexed:
     """The sample on the embedded store with real embeddings. Not to be written to."""
-    data = tmp_path_factory.mktemp("sample")
-    return Indexed(data, script("index_documents", str(SAMPLE / "documents"), data=data))
+    own = tmp_path_factory.getbasetemp()
+    # What the processes of one run share lies beside the folders that each of them has.
+    shared = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+    data, report = shared / "sample", shared / "sample.json"
+    with FileLock(shared / "sample.lock"):
+        if not report.exists():
+            documents = str(SAMPLE / "documents")
+            said = script("index_documents", documents, data=data)
+            report.write_text(json.dumps(said), "utf-8")
+    return Indexed(data, json.loads(report.read_text("utf-8")))
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,6 @@
 """Judgements of hits and answers: durable, bounded, the newest of the same counts."""
 
 import threading
-import uuid
 from collections.abc import Iterator
 
 import pytest
@@ -10,26 +9,9 @@ from server.errors import CollectionNotFound, InvalidInput
 from server.feedback import AnswerJudgement, Feedback, HitJudgement
 from server.recipes import Recipe
 from server.stores.contract import Store
-from server.stores.elasticsearch.store import ElasticsearchStore
-from server.stores.embedded.store import EmbeddedStore
-from tests.services.elasticsearch import targets
 
 C = "c"
 RECIPE = Recipe(embedder="", dimensions=0, analyzer="test", chunker="test")
-
-
-@pytest.fixture(scope="module", params=["embedded", targets()[0]])
-def store(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Store]:
-    opened: Store
-    if request.param == "embedded":
-        opened = EmbeddedStore(tmp_path_factory.mktemp("store"))
-    else:
-        url = request.getfixturevalue("elasticsearch")(request.param)
-        opened = ElasticsearchStore(url, prefix=f"test-{uuid.uuid4().hex[:12]}")
-    yield opened
-    opened.close()
 
 
 @pytest.fixture

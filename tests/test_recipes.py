@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from server.recipes import CHUNKS, Recipe, mismatch
+from server.recipes import CHUNKS, SPARSE, Recipe, mismatch
 
 # As it was stamped before recipes had windows, with the hash that keys and aliases have of it.
 OLD = {
@@ -17,6 +17,18 @@ def test_an_older_recipe_keeps_its_json_and_hash() -> None:
     assert recipe.windows == ""
     assert recipe.as_json() == OLD
     assert recipe.hash == OLD_HASH
+
+
+def test_sparse_weights_make_a_difference() -> None:
+    without = Recipe(embedder="e", dimensions=4, analyzer="a", chunker="c", windows="w")
+    given = replace(without, sparse="m3-1:abc")
+    assert "sparse" not in without.as_json()
+    assert Recipe.from_json(given.as_json()) == given
+    assert given.hash != without.hash
+    assert given.differences(without) == {"sparse": ("m3-1:abc", "")}
+    found = mismatch("c", given, without, SPARSE)
+    assert found is not None
+    assert "sparse 'm3-1:abc', here ''" in found.message
 
 
 def test_windows_make_a_difference() -> None:

@@ -1,7 +1,6 @@
 """Dictionary, synonyms and stop words as versions: kept with their history, safe with two editors."""
 
 import threading
-import uuid
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -12,11 +11,8 @@ from server.errors import InvalidInput, StoreUnavailable, VersionNotFound
 from server.recipes import Recipe
 from server.retrieval.query_words import QueryVocabulary, QueryWords
 from server.stores.contract import Store
-from server.stores.elasticsearch.store import ElasticsearchStore
-from server.stores.embedded.store import EmbeddedStore
 from server.stores.notes import Note, Notes
 from server.vocabulary import KINDS, Kind, Vocabulary, seed
-from tests.services.elasticsearch import targets
 
 C = "c"
 
@@ -48,20 +44,6 @@ class FaultyNotes:
 
     def delete(self, collection: str, key: str, *, expected: int | None = None) -> bool:
         return self._notes.delete(collection, key, expected=expected)
-
-
-@pytest.fixture(scope="module", params=["embedded", targets()[0]])
-def store(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Store]:
-    opened: Store
-    if request.param == "embedded":
-        opened = EmbeddedStore(tmp_path_factory.mktemp("store"))
-    else:
-        url = request.getfixturevalue("elasticsearch")(request.param)
-        opened = ElasticsearchStore(url, prefix=f"test-{uuid.uuid4().hex[:12]}")
-    yield opened
-    opened.close()
 
 
 @pytest.fixture

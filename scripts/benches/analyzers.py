@@ -3,7 +3,9 @@
 All get the same documents, each whole, and the same questions as they are; only our own search cuts long
 documents into passages. Printed are nDCG@10, MRR@10 and Recall@100 by ir_measures, over the text alone and
 over title and text, then size and time of the largest set's indexes and the time of a search for 100
-documents; --json has those of all.
+documents; --json has those of all. Each nDCG@10 is compared with ours, of all fields together, question by
+question (randomisation test), and all comparisons of a table are adjusted together (Holm): ▼ stands behind
+one that is significantly lower than ours, ▲ behind one that is higher (p < .05).
 
 "Tanyuan" is the product itself: embedded store, mode bm25, no model. The references: Elasticsearch with its
 analyzers standard and cjk (Lucene's own class makes cjk's terms for a server without that module);
@@ -23,6 +25,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from tqdm import tqdm
@@ -34,11 +37,13 @@ from benches.references import Make, open_references
 from benches.shared import alternate, folder_bytes, markdown, milliseconds, positive, seconds_of
 from benches.stores import COLLECTION, add_elasticsearch, product
 from server.evaluation.dataset import Dataset
-from server.evaluation.measures import measure
+from server.evaluation.measures import measure_each
 from server.evaluation.runs import Ranking, Rankings, as_run, write_trec
+from server.evaluation.significance import ALPHA, holm, paired
 from server.retrieval.profile import Profile
 
 MEASURES = ("nDCG@10", "MRR@10", "Recall@100")
+TESTED = "nDCG@10"
 TEXT, BOTH = "text", "title and text"
 NOT_RUN = "not run"
 # How the product searches: fields and their weights, or by default.
@@ -52,6 +57,8 @@ OURS: Mapping[str, Mapping[str, Profile | None]] = {
     },
     BOTH: {"Tanyuan, default": None},
 }
+# The one of each that all others are compared with: all of our fields together.
+COMPARED = {fields: list(systems)[-1] for fields, systems in OURS.items()}
 
 Row = dict[str, Any]
 
@@ -83,6 +90,8 @@ def main(argv: Sequence[str]) -> int:
         for corpus in corpora:
             rows += compared(corpus, makers, limit=arguments.limit, runs=arguments.runs)
         missing = [name for name in REFERENCES if name not in makers]
+    for fields in OURS:
+        adjust([row for row in rows if row["fields"] == fields])
     result = {"rows": rows, "not_run": missing}
     print(json.dumps(result, ensure_ascii=False) if arguments.json else "\n\n".join(tables(rows)))
     return 0
@@ -110,7 +119,13 @@ def compared(
                 )
             for name, dataset in corpus.sets.items():
                 about = {"set": name, "fields": fields, "documents": len(corpus.documents)}
-                for row, run in asked(dataset, engines, limit=limit, label=f"{name}, {fields}"):
+                for row, run in asked(
+                    dataset,
+                    engines,
+                    compared_with=COMPARED[fields],
+                    limit=limit,
+                    label=f"{name}, {fields}",
+                ):
                     rows.append(about | row)
                     if runs:
                         keep(run, runs, f"{name}; {fields}; {row['system']}")
@@ -132,30 +147,54 @@ def references(
 
 
 def asked(
-    dataset: Dataset, engines: Mapping[str, Built], *, limit: int | None, label: str
+    dataset: Dataset,
+    engines: Mapping[str, Built],
+    *,
+    compared_with: str,
+    limit: int | None,
+    label: str,
 ) -> Iterator[tuple[Row, Rankings]]:
-    """What each engine makes of the set's questions."""
+    """What each engine makes of the set's questions. A row's ``p`` is that of its nDCG@10 against the
+    engine ``compared_with``, None for that one itself."""
     questions = dict(list(dataset.queries.items())[:limit])
     judged = {query_id: dataset.qrels[query_id] for query_id in questions}
     answers = alternate(
         {name: built.engine.search for name, built in engines.items()},
         tqdm(questions.values(), desc=label, unit="question", disable=None),
     )
-    for name, built in engines.items():
-        rankings = {
+    rankings = {
+        name: {
             query_id: Ranking(tuple(found.result))
             for query_id, found in zip(questions, answers[name], strict=True)
         }
-        figures = measure(judged, as_run(rankings))
+        for name in engines
+    }
+    values = {name: measure_each(judged, as_run(run)) for name, run in rankings.items()}
+    main = [*values[compared_with][TESTED].values()]
+    for name, built in engines.items():
         row = {
             "system": name,
             "questions": len(questions),
-            **{measured: round(figures[measured], 4) for measured in MEASURES},
+            **{measured: mean_of(values[name][measured]) for measured in MEASURES},
+            "p": None
+            if name == compared_with
+            else paired([*values[name][TESTED].values()], main).p,
             "index_mb": round(built.bytes / 1e6, 1),
             "index_s": round(built.seconds, 1),
             "query_ms": milliseconds(answers[name]),
         }
-        yield row, rankings
+        yield row, rankings[name]
+
+
+def mean_of(values: Mapping[str, float]) -> float:
+    return round(fmean(values.values()), 4)
+
+
+def adjust(rows: Sequence[Row]) -> None:
+    """Adjust the p values of rows for being so many."""
+    tested = [row for row in rows if row["p"] is not None]
+    for row, p in zip(tested, holm([row["p"] for row in tested]), strict=True):
+        row["p"] = round(p, 5)
 
 
 def keep(rankings: Rankings, folder: Path, name: str) -> None:
@@ -177,7 +216,10 @@ def tables(rows: Sequence[Row]) -> Iterator[str]:
                 for name in sets:
                     # Without titles, title and text are the text.
                     row = found.get((system, name, fields)) or found.get((system, name, TEXT))
-                    cells[name] = f"{row[measured]:.3f}".lstrip("0") if row else NOT_RUN
+                    ours = (
+                        found.get((COMPARED[row["fields"]], name, row["fields"])) if row else None
+                    )
+                    cells[name] = shown(measured, row, ours) if row and ours else NOT_RUN
                 lines.append(cells)
             yield f"{measured}, {fields}\n\n{markdown(lines)}"
     largest = max(rows, key=lambda row: row["documents"])
@@ -193,3 +235,11 @@ def tables(rows: Sequence[Row]) -> Iterator[str]:
         if row["set"] == largest["set"]
     ]
     yield f"{largest['set']}, {largest['documents']:,} documents\n\n{markdown(costs)}"
+
+
+def shown(measured: str, row: Row, ours: Row) -> str:
+    """A figure, with a mark where it differs significantly from ours."""
+    figure = f"{row[measured]:.3f}".lstrip("0")
+    if measured != TESTED or row["p"] is None or row["p"] >= ALPHA:
+        return figure
+    return f"{figure} {'▼' if row[measured] < ours[measured] else '▲'}"

@@ -28,14 +28,15 @@ class Recording:
     """What was retrieved for one query.
 
     ``chunks``: ids in order, and ``scores``, float32 (chunks, WEIGHTED), what BM25 gives each in each
-    field at weight 1. ``vector``: the kNN list, None where the collection has no vectors. ``worth``: of
-    both lists' scores for this query.
+    field at weight 1. ``vector``: the kNN list, None where the collection has no vectors; ``sparse``: that
+    of sparse weights. ``worth``: of the lists' scores for this query.
     """
 
     chunks: tuple[str, ...]
     scores: NDArray[np.float32]
     vector: Ranked | None
     worth: Worth | None = None
+    sparse: Ranked | None = None
 
     def documents(self, profile: Profile, size: int) -> list[str]:
         """The best ``size`` documents by their best chunk, as a search by this profile ranks them
@@ -55,6 +56,8 @@ class Recording:
         if self.vector is None:
             return words
         lists: dict[Ranker, Ranked] = {"bm25": words, "vector": self.vector}
+        if self.sparse is not None and profile.fusion.sparse:
+            lists["sparse"] = self.sparse
         return fuse(lists, profile.fusion, self.worth)
 
     def _words(self, profile: Profile) -> Ranked:
@@ -96,12 +99,13 @@ class Recorder:
             if len(scores) == self._depth:  # others may have scores below the list's end
                 scores.update(self._words(among, name))
         rows = [[scores.get(each, 0.0) for scores in found.values()] for each in chunks]
-        vector, worth = self._vectors(base)
+        vector, sparse, worth = self._vectors(base)
         return Recording(
             chunks=tuple(chunks),
             scores=np.array(rows, dtype=np.float32).reshape(len(chunks), len(found)),
             vector=vector,
             worth=worth,
+            sparse=sparse,
         )
 
     def _words(self, base: SearchQuery, name: str) -> Ranked:
@@ -110,12 +114,14 @@ class Recorder:
         query = replace(base, mode="bm25", profile=alone)
         return _shared(self._searcher.trace(query, groups=None).lists["bm25"])
 
-    def _vectors(self, base: SearchQuery) -> tuple[Ranked | None, Worth | None]:
-        """The kNN list, and what both lists' scores are worth, which is known where both are asked."""
+    def _vectors(self, base: SearchQuery) -> tuple[Ranked | None, Ranked | None, Worth | None]:
+        """The kNN list, that of sparse weights, and what all lists' scores are worth, which is known
+        where all are asked."""
         if not self._store.live(base.collection).recipe.embedder:
-            return None, None
+            return None, None, None
         trace = self._searcher.trace(base, groups=None)
-        return _shared(trace.lists["vector"]), trace.worth
+        sparse = _shared(trace.lists["sparse"]) if "sparse" in trace.lists else None
+        return _shared(trace.lists["vector"]), sparse, trace.worth
 
 
 def _shared(ranked: Ranked) -> Ranked:

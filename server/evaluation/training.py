@@ -107,7 +107,10 @@ def collect(
         examples.append(
             Example(
                 documents=tuple(document_id_of(chunk_id) for chunk_id in said),
-                vector=np.array([each["vector"] for each in said.values()], dtype=np.float64),
+                vector=np.array(
+                    [each["vector"] + each.get("sparse", 0.0) for each in said.values()],
+                    dtype=np.float64,
+                ),
                 evidence=np.array(
                     [[each[kind] for kind in _KINDS] for each in said.values()], dtype=np.float64
                 ).reshape(len(said), len(_KINDS)),

@@ -10,13 +10,13 @@ from server.analysis.sentences import split_sentences
 from server.documents import MAX_PATH_CHARS, Chunk, Document
 from server.ingest.blocks import Block, read_blocks
 from server.models.contract import Embedder
+from server.models.estimates import estimate_tokens
 
 CHUNKER_VERSION = 1  # raise when the same document and sizes would give other chunks
 LEAST_TOKENS = 32  # of a chunk's limit
 MAX_TOKENS = 400  # embedders read 512, special tokens included; the rest is for what counts badly
 _RESERVE = 32  # of an embedder's tokens: special ones, and a prefix such as "passage: "
 _FINGERPRINT = re.compile(r"chunker-(\d+)/(\d+)")
-_TOKEN = re.compile(r"[a-zA-Z\d]+|[^\s]")
 _CHARS_PER_TOKEN = 8  # a text of more characters a token than this is never counted as a whole
 _LIKELY_CHARS_PER_TOKEN = (
     4  # a text within it may well fit as a whole, which saves counting its parts
@@ -57,11 +57,6 @@ def chunker_of(fingerprint: str, embedder: Embedder | None) -> "Chunker | None":
     if named is None or int(named[1]) != CHUNKER_VERSION or int(named[2]) < LEAST_TOKENS:
         return None
     return Chunker(embedder.count_tokens if embedder else estimate_tokens, int(named[2]))
-
-
-def estimate_tokens(text: str) -> int:
-    """About as many tokens as BGE's tokenizer makes: one a Han character, a sign, or four letters."""
-    return sum(1 + (found.end() - found.start() - 1) // 4 for found in _TOKEN.finditer(text))
 
 
 class Chunker:

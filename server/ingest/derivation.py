@@ -4,29 +4,29 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from server.analysis.contract import Analyzer, Token
 from server.documents import (
     Chunk,
     Document,
     IndexedChunk,
-    Vector,
     heading_path,
 )
 from server.errors import EmbedderUnavailable, TanyuanError
 from server.ingest.chunker import Chunker
 from server.ingest.windows import FINGERPRINT as WINDOWS
 from server.ingest.windows import passages_of
-from server.models.contract import Embedder
+from server.models.contract import Embedder, SparseEmbedder, gives_sparse
 from server.recipes import Recipe
+from server.sparse import Embedded
 
 BATCH = 256  # chunks (or documents without any) that are embedded and handed on together
 MAX_FAILURES = 3  # documents in a row that fail to embed before the embedder counts as gone
 
 
-# Key (see ``passages_of``) → vector, of what the same embedder made of these documents before; may know
-# nothing.
-KnownVectors = Callable[[Sequence[Document]], Mapping[str, Vector]]
+# Key (see ``passages_of``) → what the same embedder made of these documents before; may know nothing.
+KnownVectors = Callable[[Sequence[Document]], Mapping[str, Embedded]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +55,7 @@ def recipe_of(
         analyzer=analyzer.fingerprint,
         chunker=chunker.fingerprint,
         windows=WINDOWS if embedder and windowed else "",
+        sparse=embedder.sparse_fingerprint if gives_sparse(embedder) else "",
         model=embedder.name if embedder else "",
     )
 
@@ -62,7 +63,8 @@ def recipe_of(
 class Deriver:
     """Carries out one recipe. Holds no state, so it is as thread-safe as its parts.
 
-    ``windowed``: whether the windows of chunks are embedded too.
+    ``windowed``: whether the windows of chunks are embedded too. ``sparse``: whether chunks get sparse
+    weights, which the embedder has to give.
     """
 
     def __init__(
@@ -72,22 +74,24 @@ class Deriver:
         embedder: Embedder | None,
         chunker: Chunker,
         windowed: bool = False,
+        sparse: bool = False,
     ) -> None:
         self._analyzer = analyzer
         self._embedder = embedder
         self._chunker = chunker
         self._windowed = windowed and embedder is not None
+        self._sparse = sparse and gives_sparse(embedder)
 
     def derive(
         self, documents: Iterable[Document], *, known: KnownVectors | None = None
     ) -> Iterator[list[Derived]]:
         """Every document once, in order, in batches of about BATCH chunks; memory is one batch.
 
-        A passage whose vector is ``known`` is not embedded again.
+        A passage whose vector is ``known``, and of a chunk the sparse weights, is not embedded again.
         A document that can't be embedded carries the error and the others go on, until MAX_FAILURES
         in a row failed: then the embedder counts as gone and the rest carry its last error.
         """
-        embedding = _Embedding(self._embedder)
+        embedding = _Embedding(self._embedder, sparse=self._sparse)
         batch: list[_Chunked] = []
         size = 0
         for document in documents:
@@ -114,11 +118,16 @@ class Deriver:
             for document, chunks in batch
             if not isinstance(chunks, TanyuanError)
         ]
-        had: Mapping[str, Vector] = {}
+        had: Mapping[str, Embedded] = {}
         if known is not None and self._embedder is not None:
             had = known([document for document, _ in batch])
         new = [
-            {key: text for each in own for key, text in each.items() if key not in had}
+            {
+                key: text
+                for each in own
+                for number, (key, text) in enumerate(each.items())
+                if key not in had or (self._sparse and not number and had[key].sparse is None)
+            }
             for own in passages
         ]
         made_of = embedding.embed([list(texts.values()) for texts in new])
@@ -133,25 +142,35 @@ class Deriver:
                 derived.append(Derived(document, made))
                 continue
             fresh = dict(zip(own_new, made, strict=True))
-            vectors = [[fresh[key] if key in fresh else had[key] for key in each] for each in own]
-            indexed = self._index(document, chunks, vectors)
+            made_of_each = [
+                [fresh[key] if key in fresh else had[key] for key in each] for each in own
+            ]
+            indexed = self._index(document, chunks, made_of_each)
             count = sum(not fresh.keys().isdisjoint(each) for each in own)
             derived.append(Derived(document, indexed, count if self._embedder else 0))
         return derived
 
     def _index(
-        self, document: Document, chunks: Sequence[Chunk], vectors: Sequence[list[Vector | None]]
+        self, document: Document, chunks: Sequence[Chunk], made: Sequence[list[Embedded | None]]
     ) -> tuple[IndexedChunk, ...]:
-        """``vectors``: of each chunk its own, then those of its windows."""
+        """``made``: of each chunk its own, then those of its windows."""
         path_terms: dict[str, dict[str, tuple[str, ...]]] = {}  # most chunks share a few paths
         indexed = []
-        for chunk, (vector, *rows) in zip(chunks, vectors, strict=True):
+        for chunk, (own, *others) in zip(chunks, made, strict=True):
             path = heading_path(document.title, chunk.headings)
             if path not in path_terms:
                 path_terms[path] = self._terms(path, "title_words", "title_bigrams")
             terms = self._terms(chunk.text, "words", "bigrams") | path_terms[path]
-            windows = np.array(rows, np.float32) if rows else None
-            indexed.append(IndexedChunk(chunk=chunk, terms=terms, vector=vector, windows=windows))
+            rows = [each.vector for each in others if each is not None]
+            indexed.append(
+                IndexedChunk(
+                    chunk=chunk,
+                    terms=terms,
+                    vector=own.vector if own else None,
+                    windows=np.array(rows, np.float32) if rows else None,
+                    sparse=own.sparse if own and self._sparse else None,
+                )
+            )
         return tuple(indexed)
 
     def _terms(self, text: str, words: str, bigrams: str) -> dict[str, tuple[str, ...]]:
@@ -166,21 +185,22 @@ def _strings(tokens: Iterable[Token]) -> tuple[str, ...]:
 class _Embedding:
     """Embeds batches and remembers, for one run, whether the embedder is gone."""
 
-    def __init__(self, embedder: Embedder | None) -> None:
+    def __init__(self, embedder: Embedder | None, *, sparse: bool) -> None:
         self._embedder = embedder
+        self._sparse = sparse
         self._gone: EmbedderUnavailable | None = None
 
     def embed(
         self, texts: Sequence[Sequence[str]]
-    ) -> Sequence[Sequence[Vector | None] | EmbedderUnavailable]:
-        """Each document's vectors, one a text, or why it has none."""
+    ) -> Sequence[Sequence[Embedded | None] | EmbedderUnavailable]:
+        """What is made of each document's texts, or why there is nothing."""
         if self._embedder is None:
             return [[None] * len(own) for own in texts]
         if self._gone:
             return [self._gone] * len(texts)
         try:
-            vectors = iter(_vectors(self._embedder, [text for own in texts for text in own]))
-            return [[next(vectors) for _ in own] for own in texts]
+            made = iter(self._made(self._embedder, [text for own in texts for text in own]))
+            return [[next(made) for _ in own] for own in texts]
         except EmbedderUnavailable as error:
             if len(texts) == 1:
                 return [error]
@@ -188,16 +208,16 @@ class _Embedding:
 
     def _embed_apart(
         self, embedder: Embedder, texts: Sequence[Sequence[str]]
-    ) -> list[Sequence[Vector | None] | EmbedderUnavailable]:
+    ) -> list[Sequence[Embedded | None] | EmbedderUnavailable]:
         """After a failure: document by document, so that one bad text fails its document alone."""
-        results: list[Sequence[Vector | None] | EmbedderUnavailable] = []
+        results: list[Sequence[Embedded | None] | EmbedderUnavailable] = []
         failures = 0
         for own in texts:
             if self._gone:
                 results.append(self._gone)
                 continue
             try:
-                results.append(_vectors(embedder, own))
+                results.append(self._made(embedder, own))
                 failures = 0
             except EmbedderUnavailable as error:
                 results.append(error)
@@ -206,17 +226,36 @@ class _Embedding:
                     self._gone = error
         return results
 
+    def _made(self, embedder: Embedder, texts: Sequence[str]) -> list[Embedded]:
+        """One a text. Raises EmbedderUnavailable, also for vectors that no store may hold."""
+        made: list[Embedded] = []
+        for start in range(0, len(texts), BATCH):
+            some = texts[start : start + BATCH]
+            if self._sparse and gives_sparse(embedder):
+                made.extend(_encoded(embedder, some))
+            else:
+                made.extend(map(Embedded, _vectors(embedder, embedder.embed_documents(some), some)))
+        return made
 
-def _vectors(embedder: Embedder, texts: Sequence[str]) -> list[Vector]:
-    """One vector a text. Raises EmbedderUnavailable, also for vectors that no store may hold."""
-    vectors: list[Vector] = []
-    for start in range(0, len(texts), BATCH):
-        some = texts[start : start + BATCH]
-        matrix = embedder.embed_documents(some)
-        if matrix.shape != (len(some), embedder.dimensions) or not np.isfinite(matrix).all():
-            raise EmbedderUnavailable(
-                f"The embedder {embedder.name} gave vectors of shape {matrix.shape} that are not "
-                f"{len(some)} finite ones of {embedder.dimensions} dimensions; check the model."
-            )
-        vectors.extend(matrix)
-    return vectors
+
+def _encoded(embedder: SparseEmbedder, texts: Sequence[str]) -> list[Embedded]:
+    made = embedder.encode_documents(texts)
+    if made:
+        _vectors(embedder, np.stack([each.vector for each in made]), texts)
+    if not all(each.sparse is not None and each.sparse.sound for each in made):
+        raise EmbedderUnavailable(
+            f"The embedder {embedder.name} gave sparse weights that are none; check the model."
+        )
+    return made
+
+
+def _vectors(
+    embedder: Embedder, matrix: NDArray[np.float32], texts: Sequence[str]
+) -> NDArray[np.float32]:
+    """The rows, if there is one a text. Raises EmbedderUnavailable."""
+    if matrix.shape != (len(texts), embedder.dimensions) or not np.isfinite(matrix).all():
+        raise EmbedderUnavailable(
+            f"The embedder {embedder.name} gave vectors of shape {matrix.shape} that are not "
+            f"{len(texts)} finite ones of {embedder.dimensions} dimensions; check the model."
+        )
+    return matrix

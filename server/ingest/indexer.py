@@ -44,11 +44,14 @@ def deriver_of(live: Live, own: Recipe) -> Deriver:
     chunker = chunker_of(live.recipe.chunker, live.embedder)
     if chunker is None or live.recipe.windows not in {"", WINDOWS}:
         raise mismatch(live.collection, live.recipe, own, CHUNKS) or AssertionError
+    if live.sparse:
+        raise live.sparse
     return Deriver(
         analyzer=live.analyzer,
         embedder=live.embedder,
         chunker=chunker,
         windowed=bool(live.recipe.windows),
+        sparse=bool(live.recipe.sparse),
     )
 
 

@@ -13,8 +13,8 @@ An archive is a folder, or the same files in one ``.tar`` or ``.tar.gz``, the ma
 ``vectors-00001.npz`` …
     Where they were asked for, of the documents file of that number: ``keys``, uint8 (n, 32), SHA-256 of
     the keys of passages (``server.ingest.windows.passages_of``: a chunk's is the passage as models read
-    it), and row by row ``vectors``, float32 (n, dimensions). Plain arrays: nothing in an archive is
-    unpickled.
+    it), and row by row ``vectors``, float32 (n, dimensions), with sparse weights where the recipe has
+    them (``server.lifecycle.vectors.pack``). Plain arrays: nothing in an archive is unpickled.
 
 While an export goes on its manifest says "partial" and names the files that are whole; only one that
 says "whole" can be imported. A document that is changed during an export is in it as it was before or
@@ -32,13 +32,14 @@ from typing import Any, Literal
 
 from pydantic import TypeAdapter, ValidationError
 
-from server.documents import Document, Vector, check_collection
+from server.documents import Document, check_collection
 from server.errors import InvalidInput
 from server.lifecycle.lines import damaged, json_object, read_lines
 from server.lifecycle.sources import Source, open_source, read_at_most, reading
 from server.lifecycle.vectors import unpack
 from server.recipes import Recipe
 from server.retrieval import profiles
+from server.sparse import Embedded
 from server.stores.notes import Notes
 from server.texts import check_text
 
@@ -282,8 +283,8 @@ class Part:
         if count != self._file.entries:
             raise damaged(f"{self._file.name} holds {count} documents, not {self._file.entries}")
 
-    def vectors(self) -> dict[bytes, Vector]:
-        """Key of a passage → vector; empty in an archive without vectors."""
+    def vectors(self) -> dict[bytes, Embedded]:
+        """Key of a passage → what was embedded; empty in an archive without vectors."""
         if not self._manifest.with_vectors:
             return {}
         name = self._file.name.replace("documents", "vectors").replace(".jsonl", ".npz")

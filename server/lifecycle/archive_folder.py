@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from server.documents import StoredDocument, Vector
+from server.documents import StoredDocument
 from server.errors import InvalidInput, StoreFull
 from server.lifecycle.archive import (
     MANIFEST,
@@ -29,6 +29,7 @@ from server.lifecycle.archive import (
 )
 from server.lifecycle.lines import read_lines, write_line
 from server.lifecycle.vectors import pack
+from server.sparse import Embedded
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _IDS_AT_ONCE = 500
@@ -72,7 +73,7 @@ class ArchiveFolder:
             if beside is not None and self.manifest.with_vectors:
                 self._name(beside, vectors=beside.entries)
 
-    def add(self, documents: Sequence[StoredDocument], vectors: Mapping[bytes, Vector]) -> None:
+    def add(self, documents: Sequence[StoredDocument], vectors: Mapping[bytes, Embedded]) -> None:
         """One more part; ``vectors`` are left out of an archive without them."""
         number = max((file.number for file in self.manifest.files), default=0) + 1
         hashes = {each.document.id: each.document.content_hash for each in documents}

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from server import __version__
-from server.documents import StoredDocument, Vector
+from server.documents import StoredDocument
 from server.errors import InvalidInput
 from server.lifecycle.archive import Archive, Manifest, carried_notes
 from server.lifecycle.archive_folder import (
@@ -18,6 +18,7 @@ from server.lifecycle.archive_folder import (
     writing,
 )
 from server.lifecycle.vectors import key_of, stored_vectors
+from server.sparse import Embedded
 from server.stores.contract import Store
 
 PART_DOCUMENTS = 1_000
@@ -133,12 +134,11 @@ class Exporter:
 
     def _vectors_of(
         self, part: Sequence[StoredDocument], manifest: Manifest
-    ) -> dict[bytes, Vector]:
-        found: dict[bytes, Vector] = {}
+    ) -> dict[bytes, Embedded]:
+        found: dict[bytes, Embedded] = {}
         for start in range(0, len(part) if manifest.with_vectors else 0, _IDS_AT_ONCE):
             some = [stored.document for stored in part[start : start + _IDS_AT_ONCE]]
-            embedder = manifest.recipe.embedder
-            vectors = stored_vectors(self._store, self._collection, embedder, some)
+            vectors = stored_vectors(self._store, self._collection, manifest.recipe, some)
             if vectors is None:
                 raise InvalidInput(
                     f"Collection {self._collection!r} was rebuilt with another embedder while it was "

@@ -12,6 +12,7 @@ from server.documents import Document, Vectors
 from server.ingest.windows import FINGERPRINT as WINDOWS
 from server.ingest.windows import windows as windows_of
 from server.recipes import Recipe
+from server.sparse import SparseWeights
 from server.stores.audit import Audited, AuditedChunk, Drift
 from server.stores.filters import encode_value, labels_of
 from server.stores.windows import are_sound
@@ -41,6 +42,8 @@ class Kind(StrEnum):
     UNEXPECTED_VECTOR = "unexpected_vector"  # the recipe has no embedder
     MISSING_WINDOWS = "missing_windows"  # vectors of a chunk's sentence windows
     WRONG_WINDOWS = "wrong_windows"  # damaged, of another shape, or the recipe has none
+    MISSING_SPARSE = "missing_sparse"  # sparse weights of a chunk
+    WRONG_SPARSE = "wrong_sparse"  # damaged, or the recipe has none
     WRONG_COPY = "wrong_copy"  # title, source, metadata or labels kept with a chunk
     NOT_LEVEL = "not_level"  # not marked as done in the live generation
     STORE_DRIFT = "store_drift"  # a part of the store does not say what the others say
@@ -99,6 +102,7 @@ def judge(audited: Audited, recipe: Recipe) -> list[Finding]:
             *(each for chunk in audited.chunks for each in _wrong_chunk(chunk, audited, document)),
             *(each for chunk in audited.chunks for each in _wrong_vector(chunk, recipe)),
             *(each for chunk in audited.chunks for each in _wrong_windows(chunk, recipe)),
+            *(each for chunk in audited.chunks for each in _wrong_sparse(chunk, recipe)),
         ]
         if not audited.level:
             found.append(_of(audited, Kind.NOT_LEVEL, "It is not marked level."))
@@ -136,6 +140,15 @@ def wrong_windows(text: str, rows: Vectors | None, recipe: Recipe) -> str:
     if rows.shape != (wanted, recipe.dimensions):
         return f"The shape is {rows.shape}, not {(wanted, recipe.dimensions)}."
     return "" if are_sound(rows) else "They are not finite and of length 1."
+
+
+def wrong_sparse(sparse: SparseWeights | None, recipe: Recipe) -> str:
+    """What is wrong with the sparse weights of a chunk, empty where nothing is."""
+    if not recipe.sparse:
+        return "" if sparse is None else "The recipe has none."
+    if sparse is None:
+        return "There are none."
+    return "" if sparse.sound else "They are damaged."
 
 
 def label_terms(document: Document) -> set[str]:
@@ -300,3 +313,9 @@ def _wrong_windows(chunk: AuditedChunk, recipe: Recipe) -> Iterator[Finding]:
     if detail:
         kind = Kind.MISSING_WINDOWS if chunk.windows is None else Kind.WRONG_WINDOWS
         yield _at(chunk, kind, detail)
+
+
+def _wrong_sparse(chunk: AuditedChunk, recipe: Recipe) -> Iterator[Finding]:
+    detail = wrong_sparse(chunk.sparse, recipe)
+    if detail:
+        yield _at(chunk, Kind.MISSING_SPARSE if chunk.sparse is None else Kind.WRONG_SPARSE, detail)

@@ -6,7 +6,7 @@ step may be cut off and done again: each begins with what the store has now.
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from server.documents import Document, Vector
+from server.documents import Document
 from server.errors import (
     DocumentNotFound,
     GenerationChanged,
@@ -16,10 +16,11 @@ from server.errors import (
 )
 from server.ingest.derivation import BATCH
 from server.ingest.indexer import Indexer, deriver_of
-from server.lifecycle.findings import Finding, Kind, is_sound, judge, wrong_windows
+from server.lifecycle.findings import Finding, Kind, is_sound, judge, wrong_sparse, wrong_windows
 from server.lifecycle.vectors import kept_vectors
 from server.live import Live, LiveCollections
 from server.recipes import Recipe
+from server.sparse import Embedded
 from server.stores.audit import Audited
 from server.stores.contract import Store, Write
 from server.stores.generations import Derivation
@@ -113,7 +114,7 @@ class Mender:
         documents = [audited.document for audited in group if audited.document]
         failed: dict[str, str] = {}
 
-        def known(some: Sequence[Document]) -> Mapping[str, Vector]:
+        def known(some: Sequence[Document]) -> Mapping[str, Embedded]:
             return _sound_vectors([by_id[each.id] for each in some], live.recipe)
 
         try:
@@ -164,14 +165,15 @@ class Mender:
         }
 
 
-def _sound_vectors(group: Sequence[Audited], recipe: Recipe) -> dict[str, Vector]:
-    """Key (see ``passages_of``) → vector, of the chunks whose vectors are sound."""
-    found: dict[str, Vector] = {}
+def _sound_vectors(group: Sequence[Audited], recipe: Recipe) -> dict[str, Embedded]:
+    """By key (see ``passages_of``), what was embedded of the chunks whose vectors are sound."""
+    found: dict[str, Embedded] = {}
     for audited in group:
         for chunk in audited.chunks:
             if audited.document and is_sound(chunk, audited, recipe):
                 damaged = wrong_windows(chunk.chunk.text, chunk.windows, recipe)
                 windows = None if damaged else chunk.windows
+                sparse = None if wrong_sparse(chunk.sparse, recipe) else chunk.sparse
                 title = audited.document.title
-                found.update(kept_vectors(title, chunk.chunk, chunk.vector, windows))
+                found.update(kept_vectors(title, chunk.chunk, chunk.vector, windows, sparse))
     return found

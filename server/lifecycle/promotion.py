@@ -21,7 +21,7 @@ from server.errors import (
     TanyuanError,
 )
 from server.ingest.derivation import Deriver, KnownVectors
-from server.lifecycle.findings import wrong_windows
+from server.lifecycle.findings import wrong_sparse, wrong_windows
 from server.lifecycle.lock import Lease
 from server.lifecycle.progress import Progress
 from server.recipes import Recipe
@@ -272,6 +272,8 @@ def _fault(document: Document, position: int, stored: StoredChunk, recipe: Recip
         fault = "has a vector that can't be searched"
     elif wrong_windows(chunk.text, stored.windows, recipe):
         fault = "has not the vectors of its windows"
+    elif wrong_sparse(stored.sparse, recipe):
+        fault = "has not its sparse weights"
     return f"chunk {chunk.id!r} {fault}" if fault else ""
 
 

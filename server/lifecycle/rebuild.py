@@ -186,7 +186,7 @@ class Rebuilder:
             collection=collection,
             generation=generation,
             deriver=deriver_of(self._live.of(collection, generation), self._live.own),
-            known=known_in(self._store, collection, generation.recipe.embedder),
+            known=known_in(self._store, collection, generation.recipe),
             lease=lease,
             progress=progress,
         )

@@ -156,7 +156,7 @@ class Rederivation:
 
     def _derive(self, changed: Sequence[StoredDocument], failures: dict[str, TanyuanError]) -> int:
         revisions = {stored.document.id: stored.revision for stored in changed}
-        known = known_in(self.store, self.collection, self.generation.recipe.embedder)
+        known = known_in(self.store, self.collection, self.generation.recipe)
         for batch in self.deriver.derive([each.document for each in changed], known=known):
             made, embedded = [], 0
             for item in batch:

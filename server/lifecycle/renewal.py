@@ -40,7 +40,7 @@ class Renewal:
                 collection=self.collection,
                 generation=generation,
                 deriver=deriver_of(self.live.of(self.collection, generation), self.live.own),
-                known=known_in(self.store, self.collection, generation.recipe.embedder),
+                known=known_in(self.store, self.collection, generation.recipe),
                 lease=self.lease,
                 progress=self.progress,
             )

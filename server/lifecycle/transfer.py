@@ -150,7 +150,7 @@ class Transfer:
         )
         recipe = self._prepare(name, origin, report, update=update)
         source.refresh(collection)
-        sent = self._put_all(name, copied(source, collection, recipe.embedder), report)
+        sent = self._put_all(name, copied(source, collection, recipe), report)
         if not report.stopped:
             present = self._compare(name, sent, report)
             gone = set(report.surplus) - source.states(collection, report.surplus).keys()

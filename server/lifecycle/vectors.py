@@ -14,9 +14,15 @@ from server.errors import GenerationNotFound, InvalidInput
 from server.ingest.derivation import KnownVectors
 from server.ingest.windows import FINGERPRINT as WINDOWS
 from server.ingest.windows import passages_of
+from server.recipes import Recipe
+from server.sparse import Embedded, SparseWeights
+from server.sparse import pack as pack_sparse
+from server.sparse import unpack as unpack_sparse
 from server.stores.contract import Store
 
 KEY_BYTES = 32
+_PLAIN = ["keys.npy", "vectors.npy"]
+_WITH_SPARSE = ["keys.npy", "sizes.npy", "sparse.npy", "vectors.npy"]
 _LENGTH_TOLERANCE = 1e-3
 _NOT_ARRAYS = (
     zipfile.BadZipFile,
@@ -34,29 +40,34 @@ def key_of(passage: str) -> bytes:
 
 
 def kept_vectors(
-    title: str, chunk: Chunk, vector: Vector | None, windows: Vectors | None
-) -> Iterator[tuple[str, Vector]]:
-    """Key → vector, of what a store has of a chunk, made by this program's windows if any."""
+    title: str,
+    chunk: Chunk,
+    vector: Vector | None,
+    windows: Vectors | None,
+    sparse: SparseWeights | None,
+) -> Iterator[tuple[str, Embedded]]:
+    """By key, what a store has of a chunk, made by this program's windows if any."""
     own, *keys = passages_of(title, chunk, windowed=windows is not None)
     if vector is not None:
-        yield own, vector
+        yield own, Embedded(vector, sparse)
     if windows is not None and len(windows) == len(keys):
-        yield from zip(keys, windows, strict=True)
+        yield from zip(keys, map(Embedded, windows), strict=True)
 
 
 def stored_vectors(
-    store: Store, collection: str, embedder: str, documents: Sequence[Document]
-) -> dict[str, Vector] | None:
-    """Key (see ``passages_of``) → vector, of documents as they were read from the store.
+    store: Store, collection: str, recipe: Recipe, documents: Sequence[Document]
+) -> dict[str, Embedded] | None:
+    """Key (see ``passages_of``) → what a collection has of documents that were read from the store, as
+    ``recipe`` makes it.
 
     A document that is written meanwhile is left out, since its chunks may be of another form of it than
     its title, of which the passages are made. None: the collection's vectors are those of another
-    embedder.
+    embedder; sparse weights that another head made are left out.
     """
     ids = [document.id for document in documents]
     while True:
         live = store.live(collection, fresh=True)
-        if live.recipe.embedder != embedder:
+        if live.recipe.embedder != recipe.embedder:
             return None
         before = store.states(collection, ids)
         try:
@@ -66,7 +77,7 @@ def stored_vectors(
         after = store.states(collection, ids)
         if store.live(collection, fresh=True).id == live.id:
             break
-    found: dict[str, Vector] = {}
+    found: dict[str, Embedded] = {}
     for document in documents:
         state = after.get(document.id)
         if state is None or not state.complete or state != before.get(document.id):
@@ -75,25 +86,29 @@ def stored_vectors(
             continue
         for each in chunks.get(document.id, ()):
             windows = each.windows if live.recipe.windows == WINDOWS else None
-            found.update(kept_vectors(document.title, each.chunk, each.vector, windows))
+            sparse = each.sparse if live.recipe.sparse == recipe.sparse else None
+            kept = kept_vectors(document.title, each.chunk, each.vector, windows, sparse)
+            found.update(kept)
     return found
 
 
-def known_in(store: Store, collection: str, embedder: str) -> KnownVectors | None:
-    """The vectors that a collection has of documents, where they are of that embedder."""
-    if not embedder or store.live(collection, fresh=True).recipe.embedder != embedder:
+def known_in(store: Store, collection: str, recipe: Recipe) -> KnownVectors | None:
+    """The vectors that a collection has of documents, where they are of the recipe's embedder."""
+    live = store.live(collection, fresh=True).recipe
+    if not recipe.embedder or live.embedder != recipe.embedder:
         return None
-    return lambda documents: stored_vectors(store, collection, embedder, documents) or {}
+    return lambda documents: stored_vectors(store, collection, recipe, documents) or {}
 
 
-class KeyedVectors(Mapping[str, Vector]):
-    """Vectors by passages of which only the keys are known; iterating gives those asked for so far."""
+class KeyedVectors(Mapping[str, Embedded]):
+    """What was embedded, by passages of which only the keys are known; iterating gives those asked for
+    so far."""
 
-    def __init__(self, vectors: Mapping[bytes, Vector]) -> None:
+    def __init__(self, vectors: Mapping[bytes, Embedded]) -> None:
         self._vectors = vectors
-        self._asked: dict[str, Vector] = {}
+        self._asked: dict[str, Embedded] = {}
 
-    def __getitem__(self, passage: str) -> Vector:
+    def __getitem__(self, passage: str) -> Embedded:
         if passage not in self._asked:
             self._asked[passage] = self._vectors[key_of(passage)]
         return self._asked[passage]
@@ -105,39 +120,70 @@ class KeyedVectors(Mapping[str, Vector]):
         return len(self._asked)
 
 
-def pack(vectors: Mapping[bytes, Vector], dimensions: int) -> bytes:
-    """An .npz of ``keys``, uint8 (n, 32), and ``vectors``, float32 (n, dimensions)."""
+def pack(vectors: Mapping[bytes, Embedded], dimensions: int) -> bytes:
+    """An .npz of ``keys``, uint8 (n, 32), and ``vectors``, float32 (n, dimensions); where there are sparse
+    weights also ``sizes``, int32 (n, 1), of each row's bytes (0: it has none), and all their bytes in turn
+    (``server.sparse.pack``) as ``sparse``, uint8 (bytes, 1)."""
     keys = np.frombuffer(b"".join(vectors), np.uint8).reshape(-1, KEY_BYTES)
     rows = np.empty((len(vectors), dimensions), np.float32)
-    for at, vector in enumerate(vectors.values()):
-        rows[at] = vector
+    for at, made in enumerate(vectors.values()):
+        rows[at] = made.vector
+    arrays: dict[str, NDArray[Any]] = {"keys": keys, "vectors": rows}
+    sparse = [b"" if made.sparse is None else pack_sparse(made.sparse) for made in vectors.values()]
+    if any(sparse):
+        arrays["sizes"] = np.array([[len(each)] for each in sparse], np.int32)
+        arrays["sparse"] = np.frombuffer(b"".join(sparse), np.uint8).reshape(-1, 1)
     packed = io.BytesIO()
-    np.savez(packed, allow_pickle=False, keys=keys, vectors=rows)
+    np.savez(packed, allow_pickle=False, **arrays)
     return packed.getvalue()
 
 
-def unpack(packed: bytes, dimensions: int) -> dict[bytes, Vector]:
+def unpack(packed: bytes, dimensions: int) -> dict[bytes, Embedded]:
     """What ``pack`` packed. Needs no more memory than the file has, whatever the file says.
 
-    Raises InvalidInput for anything else than these two arrays of these shapes and types, and for
-    vectors that are not finite and of length 1.
+    Raises InvalidInput for anything else than these arrays of these shapes and types, for vectors that
+    are not finite and of length 1, and for sparse weights that are none.
     """
     try:
         with zipfile.ZipFile(io.BytesIO(packed)) as members:
-            if sorted(members.namelist()) != ["keys.npy", "vectors.npy"]:
+            names = sorted(members.namelist())
+            if names not in (_PLAIN, _WITH_SPARSE):
                 raise InvalidInput("it holds other arrays than keys and vectors.")
             if any(member.compress_type != zipfile.ZIP_STORED for member in members.infolist()):
                 raise InvalidInput("its arrays are compressed, which none of ours are.")
             keys = _array(members, "keys.npy", np.dtype(np.uint8), KEY_BYTES)
             rows = _array(members, "vectors.npy", np.dtype(np.float32), dimensions)
+            sparse: Sequence[SparseWeights | None] = [None] * len(rows)
+            if names == _WITH_SPARSE:
+                sizes = _array(members, "sizes.npy", np.dtype(np.int32), 1)[:, 0]
+                sparse = _split(sizes, _array(members, "sparse.npy", np.dtype(np.uint8), 1))
     except _NOT_ARRAYS as error:
         raise InvalidInput(f"it holds no arrays that can be read: {error}.") from error
-    if len(keys) != len(rows):
-        raise InvalidInput(f"it has {len(keys)} keys and {len(rows)} vectors.")
+    if not len(keys) == len(rows) == len(sparse):
+        raise InvalidInput(
+            f"it has {len(keys)} keys, {len(rows)} vectors and {len(sparse)} sparse weights."
+        )
     lengths = np.linalg.norm(rows, axis=1)
     if not (np.abs(lengths - 1.0) <= _LENGTH_TOLERANCE).all():  # False for NaN too
         raise InvalidInput("it holds vectors that are not finite and of length 1.")
-    return {key.tobytes(): row for key, row in zip(keys, rows, strict=True)}
+    return {
+        key.tobytes(): Embedded(row, weights)
+        for key, row, weights in zip(keys, rows, sparse, strict=True)
+    }
+
+
+def _split(sizes: NDArray[np.int32], data: NDArray[np.uint8]) -> list[SparseWeights | None]:
+    """The sparse weights of each row. Raises InvalidInput."""
+    if (sizes < 0).any() or sizes.sum(dtype=np.int64) != len(data):
+        raise InvalidInput("its sparse weights have other sizes than it says.")
+    whole, start, found = data.tobytes(), 0, list[SparseWeights | None]()
+    for size in sizes.tolist():
+        weights = unpack_sparse(whole[start : start + size]) if size else None
+        if weights is not None and not weights.sound:
+            raise InvalidInput("it holds sparse weights that are none.")
+        found.append(weights)
+        start += size
+    return found
 
 
 def _array(members: zipfile.ZipFile, name: str, dtype: "np.dtype[Any]", width: int) -> NDArray[Any]:

@@ -1,8 +1,9 @@
-"""BGE embedders (bge-*-v1.5, and BGE-M3's dense vectors) through FlagEmbedding, from local weights."""
+"""BGE embedders (bge-*-v1.5, and BGE-M3's dense vectors), from local weights: through FlagEmbedding, or
+through ONNX Runtime from their export."""
 
 import hashlib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,12 @@ from numpy.typing import NDArray
 
 from server.documents import Vector
 from server.errors import EmbedderUnavailable
-from server.models import flag, weights
-from server.models.pieces import pieces
-from server.models.workers import Result, Workers
-from server.texts import clean_text
+from server.models import flag, tuned, weights
+from server.models.engine import Engine, vectors
+from server.models.exports import Export, Precision
+from server.models.onnx_engine import OnnxEngine
+from server.models.tokens import positions
+from server.models.torch_engine import Loaded, TorchEngine
 
 # The model cards' instructions; passages get none.
 CHINESE_INSTRUCTION = "为这个句子生成表示以用于检索相关文章："
@@ -25,21 +28,31 @@ ENGLISH_INSTRUCTION = "Represent this sentence for searching relevant passages: 
 TEMPERATURE, OLD_TEMPERATURE = 0.02, 0.01
 OLD_NAME = re.compile(r"bge-(?:small|base|large)-(?:zh|en)(?:-noinstruct)?")
 VOCABULARIES = {21_128: CHINESE_INSTRUCTION, 30_522: ENGLISH_INSTRUCTION}  # BERT's, by size
-WINDOW = 256  # texts that are tokenized and sorted together
-COUNT_CHARS = 50_000  # the tokenizer takes some kilobyte a token
+LANES = ("queries", "documents")
 
 
 class BgeEmbedder:
     """An Embedder on a folder of weights; loads them at first use. Thread-safe, also after a fork."""
 
-    def __init__(self, folder: Path, *, name: str = "") -> None:
-        """Read the model's shape, not its weights. Raises EmbedderUnavailable."""
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        name: str = "",
+        export: Export | None = None,
+        precision: Precision = "fp32",
+    ) -> None:
+        """Read the model's shape, not its weights; ``precision`` is the export's. Raises
+        EmbedderUnavailable."""
         config = weights.read_json(folder / "config.json")
         self._folder = folder
+        self._export = export
+        self._precision = precision
         self.name = name or f"bge:{folder}"
         self.dimensions = int(config.get("hidden_size") or 0)
-        self.max_tokens = flag.positions(folder, config)
-        if not self.dimensions or not self.max_tokens or not weights.is_whole(folder):
+        self.max_tokens = positions(folder, config)
+        whole = export is not None or weights.is_whole(folder)
+        if not self.dimensions or not self.max_tokens or not whole:
             raise EmbedderUnavailable(
                 f"{folder} holds no whole embedding model (config.json with hidden_size and "
                 "max_position_embeddings, tokenizer.json, weights): scripts/fetch_models gets one."
@@ -48,83 +61,70 @@ class BgeEmbedder:
             raise EmbedderUnavailable(f"{folder} holds a reranker, not an embedding model.")
         self.instruction = query_instruction(folder, config, self.name)
         self.pooling = pooling(folder)
-        self.temperature = temperature(self.name)
-        self._workers = Workers("bge", "queries", "documents")
-        self._model: flag.Loaded | None = None
+        self.temperature = tuned.temperature(folder) or temperature(self.name)
+        self.engine: Engine = (
+            TorchEngine(
+                partial(
+                    flag.load,
+                    "FlagModel",
+                    folder,
+                    max_tokens=self.max_tokens,
+                    error=EmbedderUnavailable,
+                    query_instruction_for_retrieval=self.instruction or None,
+                    pooling_method=self.pooling,
+                ),
+                dict.fromkeys(LANES, self._forward),
+                name=self.name,
+                error=EmbedderUnavailable,
+            )
+            if export is None
+            else OnnxEngine(
+                export,
+                precision,
+                name=self.name,
+                max_tokens=self.max_tokens,
+                error=EmbedderUnavailable,
+            )
+        )
 
     @cached_property
     def fingerprint(self) -> str:
+        """An export in single precision gives FlagEmbedding's vectors, and so has their fingerprint."""
         try:
-            content = weights.digest(self._folder)
+            content = self._export.digest if self._export else weights.digest(self._folder)
         except OSError as error:
             raise EmbedderUnavailable(f"The weights can't be read: {error}") from error
         instruction = hashlib.sha256(self.instruction.encode()).hexdigest()
-        return f"bge:{content[:16]}:{instruction[:8]}:{self.pooling}"
+        made = f"bge:{content[:16]}:{instruction[:8]}:{self.pooling}"
+        return f"{made}:int8" if self._export and self._precision == "int8" else made
 
     def warm_up(self) -> None:
         """Load the model and embed once. Raises EmbedderUnavailable."""
         self.embed_query("warm up")
 
     def embed_query(self, text: str) -> Vector:
-        vector: Vector = self._embed([self.instruction + text], "queries")[0]
+        vector: Vector = self._embed("queries", [self.instruction + text])[0]
         return vector
 
     def embed_documents(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        return self._embed(texts, "documents")
+        return self._embed("documents", texts)
 
     def count_tokens(self, text: str) -> int:
-        model = self._loaded()
-        return sum(
-            len(model.counter.encode(clean_text(piece), add_special_tokens=False).ids)
-            for piece in pieces(text, COUNT_CHARS)
-        )
+        return self.engine.tokens().count(text)
 
-    def _loaded(self) -> flag.Loaded:
-        # Always in the same thread, so that two callers don't load at once.
-        return self._model or self._run("documents", self._load)
+    def _embed(self, lane: str, texts: Sequence[str]) -> NDArray[np.float32]:
+        return vectors(self.engine, lane, texts, self.dimensions, name=self.name)
 
-    def _load(self) -> flag.Loaded:
-        self._model = self._model or flag.load(
-            "FlagModel",
-            self._folder,
-            max_tokens=self.max_tokens,
-            error=EmbedderUnavailable,
-            query_instruction_for_retrieval=self.instruction or None,
-            pooling_method=self.pooling,
-        )
-        return self._model
+    def _forward(self, model: Loaded, encodings: Sequence[Any]) -> NDArray[np.float32]:
+        import torch  # noqa: PLC0415 - loaded by now
 
-    def _embed(self, texts: Sequence[str], worker: str) -> NDArray[np.float32]:
-        out = np.empty((len(texts), self.dimensions), np.float32)
-        for start in range(0, len(texts), WINDOW):
-            model = self._loaded()
-            encodings = model.read([model.prepare(text) for text in texts[start : start + WINDOW]])
-            for batch in model.batches(encodings):
-                forward = partial(_forward, model, [encodings[index] for index in batch])
-                out[start + np.asarray(batch)] = self._run(worker, forward)
-        if not np.allclose(np.linalg.norm(out, axis=1), 1, atol=1e-3):
-            raise EmbedderUnavailable(
-                f"{self.name} gave vectors that are not of length 1: its weights are damaged."
-            )
-        return out
-
-    def _run(self, worker: str, job: Callable[[], Result]) -> Result:
-        try:
-            return self._workers.run(worker, job)
-        except RuntimeError as error:  # torch's (memory, shapes), or the interpreter shuts down
-            raise EmbedderUnavailable(f"{self.name} failed: {error}") from error
-
-
-def _forward(model: flag.Loaded, encodings: Sequence[Any]) -> NDArray[np.float32]:
-    import torch  # noqa: PLC0415 - loaded by now
-
-    inputs = model.tensors(encodings)
-    with torch.inference_mode():
-        hidden = model.flag.model(**inputs, return_dict=True).last_hidden_state
-        pooled = model.flag.pooling(hidden, inputs["attention_mask"])
-        unit = torch.nn.functional.normalize(pooled.float(), dim=-1)
-    vectors: NDArray[np.float32] = unit.cpu().numpy()
-    return vectors
+        inputs = model.tensors(encodings)
+        with torch.inference_mode():
+            hidden = model.model.model(**inputs, return_dict=True).last_hidden_state
+            pooled = model.model.pooling(hidden, inputs["attention_mask"])
+            unit = torch.nn.functional.normalize(pooled.float(), dim=-1)
+        found: NDArray[np.float32] = unit.cpu().numpy()
+        return found
 
 
 def query_instruction(folder: Path, config: dict[str, Any], name: str) -> str:
@@ -144,7 +144,7 @@ def query_instruction(folder: Path, config: dict[str, Any], name: str) -> str:
 
 def temperature(name: str) -> float:
     """Of the loss that the model was trained with, by its name: nothing in its folder says it."""
-    short = re.split(r"[/:]", name)[-1].lower()
+    short = re.split(r"[/:]", name)[-1].lower().partition("@")[0]
     return OLD_TEMPERATURE if OLD_NAME.fullmatch(short) else TEMPERATURE
 
 

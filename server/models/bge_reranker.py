@@ -1,13 +1,21 @@
-"""BGE rerankers (bge-reranker-base, -large, -v2-m3) through FlagEmbedding, from local weights."""
+"""BGE rerankers (bge-reranker-base, -large, -v2-m3), from local weights: through FlagEmbedding, or through
+ONNX Runtime from their export."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from server.errors import RerankerUnavailable
 from server.models import flag, weights
-from server.models.workers import Result, Workers
+from server.models.engine import Engine
+from server.models.exports import Export, Precision
+from server.models.onnx_engine import OnnxEngine
+from server.models.tokens import positions
+from server.models.torch_engine import Loaded, TorchEngine
 
 MAX_TOKENS = 512  # of query and passage together; longer pairs cost time and gain little
 
@@ -18,21 +26,49 @@ class BgeReranker:
     A query takes at most three quarters of the tokens, as FlagEmbedding has it; the passage is cut.
     """
 
-    def __init__(self, folder: Path, *, name: str = "", max_tokens: int = MAX_TOKENS) -> None:
-        """Read the model's shape, not its weights. Raises RerankerUnavailable."""
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        name: str = "",
+        max_tokens: int = MAX_TOKENS,
+        export: Export | None = None,
+        precision: Precision = "fp32",
+    ) -> None:
+        """Read the model's shape, not its weights; ``precision`` is the export's. Raises
+        RerankerUnavailable."""
         config = weights.read_json(folder / "config.json")
-        self._folder = folder
         self.name = name or f"bge:{folder}"
-        self.max_tokens = min(flag.positions(folder, config), max_tokens)
-        if self.max_tokens < 8 or not weights.is_whole(folder):
+        self.max_tokens = min(positions(folder, config), max_tokens)
+        if self.max_tokens < 8 or not (export or weights.is_whole(folder)):
             raise RerankerUnavailable(
                 f"{folder} holds no whole reranker (config.json with max_position_embeddings, "
                 "tokenizer.json, weights): scripts/fetch_models gets one."
             )
         if not any("SequenceClassification" in kind for kind in config.get("architectures") or ()):
             raise RerankerUnavailable(f"{folder} holds a model that is not a reranker.")
-        self._workers = Workers("bge", "pairs")
-        self._model: flag.Loaded | None = None
+        self.engine: Engine = (
+            TorchEngine(
+                partial(
+                    flag.load,
+                    "FlagReranker",
+                    folder,
+                    max_tokens=self.max_tokens,
+                    error=RerankerUnavailable,
+                ),
+                {"pairs": _forward},
+                name=self.name,
+                error=RerankerUnavailable,
+            )
+            if export is None
+            else OnnxEngine(
+                export,
+                precision,
+                name=self.name,
+                max_tokens=self.max_tokens,
+                error=RerankerUnavailable,
+            )
+        )
 
     def warm_up(self) -> None:
         """Load the model and score once. Raises RerankerUnavailable."""
@@ -41,47 +77,25 @@ class BgeReranker:
     def score(self, query: str, passages: Sequence[str]) -> list[float]:
         if not passages:
             return []
-        # Loaded by the thread that scores, so that two callers don't load at once.
-        model = self._model or self._run(self._load)
-        question = self._cut(model, query)
-        encodings = model.read([(question, model.prepare(passage)) for passage in passages])
-        scores = [0.0] * len(passages)
-        for batch in model.batches(encodings):
-            found = self._run(partial(_forward, model, [encodings[index] for index in batch]))
-            for index, score in zip(batch, found, strict=True):
-                scores[index] = score
-        if not all(0 <= score <= 1 for score in scores):
+        tokens = self.engine.tokens()
+        # Since a pair is only cut on the passage's side.
+        question = tokens.first(query, self.max_tokens * 3 // 4)
+        encodings = tokens.read([(question, tokens.prepare(passage)) for passage in passages])
+        scores = np.empty(len(passages), np.float32)
+        for batch in self.engine.batches([len(encoding.ids) for encoding in encodings]):
+            scores[batch] = self.engine.run("pairs", [encodings[place] for place in batch])
+        if not ((scores >= 0) & (scores <= 1)).all():  # false for what is no number, too
             raise RerankerUnavailable(f"{self.name} gave no numbers: its weights are damaged.")
-        return scores
-
-    def _load(self) -> flag.Loaded:
-        self._model = self._model or flag.load(
-            "FlagReranker", self._folder, max_tokens=self.max_tokens, error=RerankerUnavailable
-        )
-        return self._model
-
-    def _cut(self, model: flag.Loaded, query: str) -> str:
-        """The query's first tokens, since a pair is only cut on the passage's side."""
-        longest = self.max_tokens * 3 // 4
-        query = model.prepare(query)
-        encoding = model.counter.encode(query, add_special_tokens=False)
-        if len(encoding.ids) <= longest:
-            return query
-        return query[: encoding.offsets[longest - 1][1]]
-
-    def _run(self, job: Callable[[], Result]) -> Result:
-        try:
-            return self._workers.run("pairs", job)
-        except (RuntimeError, ValueError) as error:  # torch's, or the interpreter shuts down
-            raise RerankerUnavailable(f"{self.name} failed: {error}") from error
+        found: list[float] = scores.tolist()
+        return found
 
 
-def _forward(model: flag.Loaded, encodings: Sequence[Any]) -> list[float]:
+def _forward(model: Loaded, encodings: Sequence[Any]) -> NDArray[np.float32]:
     import torch  # noqa: PLC0415 - loaded by now
 
     with torch.inference_mode():
-        logits = model.flag.model(**model.tensors(encodings), return_dict=True).logits
+        logits = model.model.model(**model.tensors(encodings), return_dict=True).logits
         if logits.shape != (len(encodings), 1):
             raise ValueError(f"it gives {logits.shape[-1]} numbers a pair, not one")
-        scores: list[float] = torch.sigmoid(logits.float()).flatten().tolist()
+        scores: NDArray[np.float32] = torch.sigmoid(logits.float()).flatten().cpu().numpy()
     return scores

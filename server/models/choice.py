@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Generic, Literal, TypeVar
 
 from server.errors import ConfigurationError, GeneratorUnavailable, ModelUnavailable
-from server.models import weights
+from server.models import bge_choice, weights
 from server.models.contract import Embedder, Generator, Reranker
 from server.settings import Settings, environment_name
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 Adapter = TypeVar("Adapter")
 Component = Literal["embedder", "reranker", "generator"]
 
+SENTENCES = "sentence-transformers"
 LIGHT = "light"  # the reranker that needs no model: server/retrieval/light.py
 
 # ``auto`` takes the first that is on this machine; the first is what ``scripts/fetch_models`` gets.
@@ -32,9 +33,7 @@ EMBEDDERS = (
     "BAAI/bge-small-zh-v1.5",
 )
 RERANKERS = ("BAAI/bge-reranker-base", "BAAI/bge-reranker-v2-m3", "BAAI/bge-reranker-large")
-NO_FLAG_EMBEDDING = (
-    "FlagEmbedding is not installed: run scripts/run without --light, or pip install 'tanyuan[bge]'"
-)
+SERVED = {"openai": "MODEL", "ernie": "embedding-v1", "ollama": "MODEL"}  # embedders on a server
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,26 +51,26 @@ class Choice(Generic[Adapter]):
         return self.adapter is None and self.name != LIGHT
 
 
-def choose_embedder(settings: Settings) -> Choice[Embedder]:
+def choose_embedder(settings: Settings) -> Choice[Embedder]:  # noqa: PLR0911 - one a kind
     """What new collections and rebuilds are made with; one that is there is served with its own.
 
     Raises ConfigurationError where the setting names a model that can't be had: to go on without it
     would fill the index with chunks that no vector search finds.
     """
-    kind, model = _parse("embedder", settings.embedder, {"bge": "MODEL", "e5": ""})
+    kinds = {"bge": "MODEL", "e5": "", SENTENCES: "MODEL", **SERVED}
+    kind, model = _parse("embedder", settings.embedder, kinds)
     if kind == "none":
         return _none("embedder", "TANYUAN_EMBEDDER is none, so search goes by words alone")
     if kind == "e5":
         return _e5("TANYUAN_EMBEDDER names it")
-    if kind == "bge":
-        folder, why_not = _bge(model, settings)
-        if folder is None:
-            raise ConfigurationError(f"TANYUAN_EMBEDDER is {settings.embedder!r}, but {why_not}.")
-        return _bge_embedder(folder, model, "TANYUAN_EMBEDDER names it")
+    if kind in {"bge", SENTENCES}:
+        return _from_weights(kind, model, settings)
+    if kind in SERVED:
+        return _served_embedder(kind, model, settings)
     model = next((name for name in EMBEDDERS if weights.find(name, settings.models_folder)), "")
-    folder, why_not = _bge(model or EMBEDDERS[0], settings)
-    if folder is not None:
-        return _bge_embedder(folder, model, f"its weights were found in {folder}")
+    found, why_not = bge_choice.find("embedder", model or EMBEDDERS[0], settings)
+    if found is not None:
+        return _bge_embedder(found, f"its weights were found in {found.folder}")
     try:
         return _e5(f"it comes with the installation; {why_not}")
     except ConfigurationError as error:
@@ -90,19 +89,28 @@ def choose_reranker(settings: Settings) -> Choice[Reranker]:
     if kind == "auto":
         model = next((name for name in RERANKERS if weights.find(name, settings.models_folder)), "")
         why = "its weights were found"
-    folder, why_not = _bge(model or RERANKERS[0], settings)
-    if folder is None and kind == "auto":
+    try:
+        found, why_not = bge_choice.find("reranker", model or RERANKERS[0], settings)
+    except ConfigurationError as error:
+        found, why_not = None, error.message.rstrip(".")
+    if found is None and kind == "auto":
         why = f"it needs no model; {why_not}"
         return Choice(component="reranker", adapter=None, name=LIGHT, reason=why)
-    if folder is None:
+    if found is None:
         return _none("reranker", why_not)
     from server.models.bge_reranker import BgeReranker  # noqa: PLC0415 - only the one chosen
 
     try:
-        adapter = BgeReranker(folder, name=f"bge:{model}")
+        adapter = BgeReranker(
+            found.folder,
+            name=f"bge:{found.name}",
+            export=found.export,
+            precision=found.precision,
+        )
     except ModelUnavailable as error:
         return _none("reranker", error.message)
-    return Choice(component="reranker", adapter=adapter, name=adapter.name, reason=why)
+    reason = f"{why}; {found.how}"
+    return Choice(component="reranker", adapter=adapter, name=adapter.name, reason=reason)
 
 
 def choose_generator(settings: Settings) -> Choice[Generator]:
@@ -176,24 +184,74 @@ def _e5(why: str) -> Choice[Embedder]:
     return Choice(component="embedder", adapter=adapter, name=adapter.name, reason=why)
 
 
-def _bge_embedder(folder: Path, model: str, why: str) -> Choice[Embedder]:
-    from server.models.bge import BgeEmbedder  # noqa: PLC0415 - only the one chosen
+def _served_embedder(kind: str, model: str, settings: Settings) -> Choice[Embedder]:
+    from server.models.servers import open_embedder  # noqa: PLC0415 - only where it is wanted
 
     try:
-        adapter = BgeEmbedder(folder, name=f"bge:{model}")
+        adapter = open_embedder(kind, model, settings)
+    except ModelUnavailable as error:
+        raise ConfigurationError(
+            f"The embedder {kind}:{model} can't be had: {error.message}"
+        ) from error
+    why = "TANYUAN_EMBEDDER names it"
+    return Choice(component="embedder", adapter=adapter, name=adapter.name, reason=why)
+
+
+def _from_weights(kind: str, model: str, settings: Settings) -> Choice[Embedder]:
+    """Raises ConfigurationError, as all that is named and can't be had."""
+    why = "TANYUAN_EMBEDDER names it"
+    if kind == "bge":
+        found, why_not = bge_choice.find("embedder", model, settings)
+        if found is not None:
+            return _bge_embedder(found, why)
+    else:
+        folder, why_not = _sentences(model, settings)
+        if folder is not None:
+            return _sentence_embedder(folder, model, why)
+    raise ConfigurationError(f"TANYUAN_EMBEDDER is {settings.embedder!r}, but {why_not}.")
+
+
+def _sentences(model: str, settings: Settings) -> tuple[Path | None, str]:
+    """The folder of a model for sentence-transformers, or None and why it can't be used."""
+    folder = weights.find(model, settings.models_folder)
+    if folder is None or not weights.is_whole(folder):
+        return None, weights.not_here(model, settings.models_folder)
+    if find_spec("sentence_transformers") is None:
+        return None, (
+            "sentence-transformers is not installed: run scripts/run without --light, or pip install "
+            f"'tanyuan[bge]' (weights lie in {folder})"
+        )
+    return folder, ""
+
+
+def _sentence_embedder(folder: Path, model: str, why: str) -> Choice[Embedder]:
+    from server.models.sentence_transformers import (  # noqa: PLC0415 - only the one chosen
+        SentenceTransformersEmbedder,
+    )
+
+    try:
+        adapter = SentenceTransformersEmbedder(folder, name=f"{SENTENCES}:{model}")
     except ModelUnavailable as error:
         raise ConfigurationError(error.message) from error
     return Choice(component="embedder", adapter=adapter, name=adapter.name, reason=why)
 
 
-def _bge(model: str, settings: Settings) -> tuple[Path | None, str]:
-    """The folder of a BGE model's weights, or None and why it can't be used."""
-    folder = weights.find(model, settings.models_folder)
-    if folder is None:
-        return None, (
-            f"no whole weights of {model} are on this machine: scripts/fetch_models gets them into "
-            f"{settings.models_folder}"
+def _bge_embedder(found: bge_choice.Found, why: str) -> Choice[Embedder]:
+    from server.models.bge import BgeEmbedder  # noqa: PLC0415 - only the one chosen
+    from server.models.m3 import M3Embedder  # noqa: PLC0415
+
+    try:
+        adapter = (
+            M3Embedder(found.folder, name=f"bge:{found.name}")
+            if found.sparse
+            else BgeEmbedder(
+                found.folder,
+                name=f"bge:{found.name}",
+                export=found.export,
+                precision=found.precision,
+            )
         )
-    if find_spec("FlagEmbedding") is None:
-        return None, f"{NO_FLAG_EMBEDDING} (weights lie in {folder})"
-    return folder, ""
+    except ModelUnavailable as error:
+        raise ConfigurationError(error.message) from error
+    reason = f"{why}; {found.how}"
+    return Choice(component="embedder", adapter=adapter, name=adapter.name, reason=reason)

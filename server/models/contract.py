@@ -7,12 +7,13 @@ Adapters import their heavy libraries when constructed, are thread-safe, and rai
 from collections import abc
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
 
 from server.documents import Vector
+from server.sparse import Embedded
 
 
 class Embedder(Protocol):
@@ -55,6 +56,34 @@ class Embedder(Protocol):
 
         The text may be of any length; nothing is cut.
         """
+
+
+class SparseEmbedder(Embedder, Protocol):
+    """An Embedder that learned sparse weights too; see ``gives_sparse``.
+
+    ``sparse_fingerprint`` names what makes the weights of the hidden states that the vectors are made
+    of, so that both fingerprints together name everything. ``sparse_share``: how much of a product of
+    sparse weights counts beside a cosine, both over ``temperature``, in the score of both together that
+    the model was trained with.
+    """
+
+    sparse_share: float
+
+    @property
+    def sparse_fingerprint(self) -> str:
+        """Raises EmbedderUnavailable."""
+
+    def encode_documents(self, texts: Sequence[str]) -> list[Embedded]:
+        """Vectors, as of ``embed_documents``, with sparse weights, in one pass of the model."""
+
+    def encode_query(self, text: str) -> Embedded:
+        """The same of a query, the vector as of ``embed_query``."""
+
+
+def gives_sparse(embedder: Embedder | None) -> TypeGuard[SparseEmbedder]:
+    return hasattr(
+        embedder, "encode_query"
+    )  # isinstance would ask for fingerprints, which take a second
 
 
 class Reranker(Protocol):

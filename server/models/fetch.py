@@ -10,7 +10,7 @@ import hashlib
 import re
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -20,7 +20,7 @@ import httpx
 from filelock import FileLock, Timeout
 
 from server.errors import InvalidInput, ModelUnavailable
-from server.models.weights import SHAPE_FILES, is_whole
+from server.models.weights import SHAPE_FILES, SPARSE_HEAD, is_whole
 
 # 61.8, 69.5 and 70.5 are the C-MTEB retrieval scores of bge-small, -base and -large-zh-v1.5: base is
 # within a point of large at a third of its size and time. The reranker is the smallest of its family.
@@ -34,6 +34,12 @@ _WEIGHTS = (  # the first form that a model comes in
     re.compile(r"model\.safetensors\.index\.json|model-\d+-of-\d+\.safetensors"),
     re.compile(r"pytorch_model\.bin"),
     re.compile(r"pytorch_model\.bin\.index\.json|pytorch_model-\d+-of-\d+\.bin"),
+)
+# What sentence-transformers' models have beside: how the modules follow each other, and dense layers.
+_MODULES = (
+    re.compile(r"modules\.json|sentence_bert_config\.json|\d+_(?!Pooling/)\w+/config\.json"),
+    re.compile(r"\d+_\w+/model\.safetensors"),
+    re.compile(r"\d+_\w+/pytorch_model\.bin"),
 )
 _DIGEST = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
@@ -167,7 +173,7 @@ def _check(response: httpx.Response, what: str) -> None:
 def _select(files: Sequence[RemoteFile], model: str) -> list[RemoteFile]:
     """What loading needs, small files first: one form of the weights, no ONNX, no duplicates."""
     by_name = {file.name: file for file in files}
-    shape = [by_name[name] for name in SHAPE_FILES if name in by_name]
+    shape = [by_name[name] for name in (*SHAPE_FILES, SPARSE_HEAD) if name in by_name]
     for form in _WEIGHTS:
         weights = [file for file in files if form.fullmatch(file.name)]
         if any(PurePosixPath(file.name).suffix != ".json" for file in weights):
@@ -176,7 +182,14 @@ def _select(files: Sequence[RemoteFile], model: str) -> list[RemoteFile]:
         weights = []
     if not weights or not {"config.json", "tokenizer.json"} <= by_name.keys():
         raise ModelUnavailable(f"{model} has no weights in a form that can be loaded here.")
-    return [*shape, *sorted(weights, key=lambda file: (file.size, file.name))]
+    modules = [file for file in files if _is_of_module(file.name, by_name)]
+    return [*shape, *modules, *sorted(weights, key=lambda file: (file.size, file.name))]
+
+
+def _is_of_module(name: str, there: Collection[str]) -> bool:
+    shape, safe, pickled = (pattern.fullmatch(name) is not None for pattern in _MODULES)
+    other = f"{name.rpartition('/')[0]}/model.safetensors"
+    return shape or safe or (pickled and other not in there)
 
 
 def _is_right(path: Path, file: RemoteFile) -> bool:

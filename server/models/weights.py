@@ -8,7 +8,7 @@ A model is named by its folder (``/models/bge``, ``./bge``, ``~/bge``) or by its
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,14 +32,45 @@ SHAPE_FILES = (
     "sentencepiece.bpe.model",
 )
 
+# What BGE-M3 has beside its weights: the head that makes sparse weights. No part of ``digest``, since it
+# makes no difference to vectors.
+SPARSE_HEAD = "sparse_linear.pt"
 
-def find(model: str, models_folder: Path) -> Path | None:
-    """The folder of a model's weights, or None where they are not on this machine, or not whole."""
+EXPORT = "tanyuan-onnx"  # of the weights to ONNX, beside them or in their place (exports.py)
+MANIFEST = "manifest.json"  # of an export, whose last file it is
+
+
+def find(model: str, models_folder: Path, *, exported: bool = True) -> Path | None:
+    """The folder of a model's weights, or None where they are not on this machine, or not whole.
+
+    ``exported``: an export in their place will do.
+    """
     if model.startswith(("/", ".", "~")):
-        folder = Path(model).expanduser()
-        return folder if is_whole(folder) else None
-    candidates = (models_folder / model, _cached(model))
-    return next((folder for folder in candidates if folder and is_whole(folder)), None)
+        candidates: tuple[Path | None, ...] = (Path(model).expanduser(),)
+    else:
+        candidates = (models_folder / model, _cached(model))
+    return next(
+        (
+            folder
+            for folder in candidates
+            if folder and (is_whole(folder) or (exported and is_exported(folder)))
+        ),
+        None,
+    )
+
+
+def not_here(model: str, models_folder: Path) -> str:
+    """What to say of a model that ``find`` does not find."""
+    return (
+        f"no whole weights of {model} are on this machine: scripts/fetch_models gets them into "
+        f"{models_folder}"
+    )
+
+
+def is_exported(folder: Path) -> bool:
+    """Whether a folder has a model's shape and an export; whether that is sound, exports.py tells."""
+    names = ("config.json", "tokenizer.json", f"{EXPORT}/{MANIFEST}")
+    return all((folder / name).is_file() for name in names)
 
 
 def is_whole(folder: Path) -> bool:
@@ -62,36 +93,55 @@ def weight_files(folder: Path) -> list[Path]:
     return []
 
 
-def digest(folder: Path) -> str:
+def digest(folder: Path, more: Iterable[str] = ()) -> str:
     """SHA-256, as hex, over the names and contents of all files that decide what a model gives.
 
-    Reads some 1.5 GB a second.
+    ``more``: files beside those that every model has. Reads some 1.5 GB a second.
     """
-    whole = hashlib.sha256()
-    for file in _deciding_files(folder):
-        with file.open("rb") as stream:
-            content = hashlib.file_digest(stream, "sha256").hexdigest()
-        whole.update(f"{file.relative_to(folder).as_posix()} {content}\n".encode())
-    return whole.hexdigest()
+    names = dict.fromkeys([*deciding_files(folder), *more])
+    return digest_of({name: sha256(folder / name) for name in names})
+
+
+def digest_of(contents: Mapping[str, str]) -> str:
+    """The digest of a folder whose deciding files have these SHA-256, in this order."""
+    lines = "".join(f"{name} {content}\n" for name, content in contents.items())
+    return hashlib.sha256(lines.encode()).hexdigest()
+
+
+def deciding_files(folder: Path) -> list[str]:
+    """Names of the files that decide what a model gives, the weights first; always in the same order."""
+    files = [file.relative_to(folder).as_posix() for file in weight_files(folder)]
+    return files + [name for name in SHAPE_FILES if (folder / name).is_file()]
+
+
+def sha256(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def read_json(file: Path) -> dict[str, Any]:
     """A JSON object from a file; {} where the file is missing, unreadable or something else."""
-    try:
-        value = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
+    value = _read(file)
     return value if isinstance(value, dict) else {}
+
+
+def read_list(file: Path) -> list[dict[str, Any]]:
+    """A JSON list of objects; [] where the file is missing, unreadable or something else."""
+    value = _read(file)
+    whole = isinstance(value, list) and all(isinstance(each, dict) for each in value)
+    return value if whole else []
+
+
+def _read(file: Path) -> Any:
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
 
 
 def stay_offline() -> None:
     """Keep huggingface_hub, which reads this when it is imported, from ever asking the hub."""
     os.environ["HF_HUB_OFFLINE"] = "1"
-
-
-def _deciding_files(folder: Path) -> Iterator[Path]:
-    yield from weight_files(folder)
-    yield from (folder / name for name in SHAPE_FILES if (folder / name).is_file())
 
 
 def _cached(model: str) -> Path | None:

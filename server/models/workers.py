@@ -8,7 +8,7 @@ of one name run one after the other, in the order in which they came.
 
 import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 Result = TypeVar("Result")
@@ -39,8 +39,12 @@ class Workers:
 
         Raises RuntimeError when the interpreter is shutting down.
         """
+        return self.submit(name, job).result()
+
+    def submit(self, name: str, job: Callable[[], Result]) -> "Future[Result]":
+        """As ``run``, without waiting."""
         # Two threads of a new child may both start over: then the later threads stay, and a job
         # that went to the earlier ones is still run.
         if self._process != os.getpid():
             self._start()
-        return self._threads[name].submit(job).result()
+        return self._threads[name].submit(job)

@@ -1,1 +1,1 @@
-"""Retrieval: two retrievers, fusion, reranking, highlights."""
+"""Retrieval: retrievers, fusion, reranking, highlights."""

@@ -74,7 +74,9 @@ class LightRanker:
     def rank(self, candidates: Sequence[Candidate]) -> dict[str, Evidence]:
         """What speaks for each chunk, by its id."""
         said = [
-            self._words(candidate) | self._meaning(candidate, self.vector)
+            self._words(candidate)
+            | self._meaning(candidate, self.vector)
+            | {name: each for name, each in candidate.fused.items() if name == "sparse"}
             for candidate in candidates
         ]
         drawn = self._drawn(candidates, said)

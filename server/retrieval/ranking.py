@@ -6,7 +6,7 @@ from server.hits import Ranker
 from server.retrieval.fusion import Ranked
 
 # The last of these that has a chunk is the one that placed it.
-_ORDER: tuple[Ranker, ...] = ("vector", "bm25", "fused", "rerank")
+_ORDER: tuple[Ranker, ...] = ("vector", "sparse", "bm25", "fused", "rerank")
 
 
 class Ranking:

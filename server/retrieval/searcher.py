@@ -1,16 +1,18 @@
-"""The retrieval pipeline: query → two retrievers side by side → fusion → reranker → hits."""
+"""The retrieval pipeline: query → retrievers side by side → fusion → reranker → hits."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from server.analysis.contract import Analysis, Analyzer
+from server.analysis.normalize import Normalizer
 from server.documents import PUBLIC, Passage, document_id_of, passage_text
 from server.errors import GenerationChanged
 from server.hits import Degraded, Hit, Ranker, Retrieval
 from server.live import Live, LiveCollections
 from server.models.contract import Reranker
 from server.retrieval.clock import RequestClock
+from server.retrieval.exact import ExactPhrases, first
 from server.retrieval.fusion import Fusion, Ranked, Worth, contributions, fuse
 from server.retrieval.highlight import highlight
 from server.retrieval.light import Candidate, Evidence, LightRanker
@@ -20,8 +22,8 @@ from server.retrieval.query import SearchQuery, additions, text_clauses, with_ad
 from server.retrieval.query_words import QueryVocabulary
 from server.retrieval.ranking import Ranking
 from server.retrieval.rerank import rerank
-from server.retrieval.retrievers import Weighed, named, retrieve, weigh
-from server.stores.contract import Legs, Store
+from server.retrieval.retrievers import Weighed, holding, named, retrieve, weigh
+from server.stores.contract import Legs, Store, TextClause
 from server.stores.filters import All, Filter, Terms
 from server.vocabulary import Vocabulary
 
@@ -32,7 +34,7 @@ _ATTEMPTS = 4  # of a search that promotions keep overtaking
 class Trace:
     """A search with the whole list that each ranker made of its chunks, in the order of the pipeline.
 
-    That of "rerank" ends where the reranker did; the others follow as they were. ``worth``: of the two
+    That of "rerank" ends where the reranker did; the others follow as they were. ``worth``: of the
     retrievers' scores, None where they were not fused by it. ``evidence``: what the light ranker found,
     by chunk id.
     """
@@ -67,6 +69,7 @@ class Searcher:
     ) -> None:
         self._store = store
         self._live = live
+        self._normalizer = Normalizer()
         self._vocabulary = QueryVocabulary(Vocabulary(store.notes), seconds=store.follow_seconds)
         self._reranker = reranker
         self._light = light
@@ -106,19 +109,17 @@ class Searcher:
         fusion = query.fusion or profile.fusion
         fusion = replace(fusion, window=max(fusion.window, query.offset + query.size))
         with clock.stage("analyze"):
-            analysis = live.analyzer.analyze(query.query)
-            words = self._vocabulary.of(query.collection)
-            added = additions(query.query, live.analyzer, words.synonyms)
-            clauses = text_clauses(analysis, profile, added=added, stop_words=words.stop_words)
-            shown = with_additions(analysis, added)
+            analysis, clauses, shown = self._analyze(query, live, profile)
+        filter_ = visible(query.filter, groups)
         retrieved = retrieve(
             self._store,
             query,
             live,
             clauses,
             depth=fusion.window,
-            filter_=visible(query.filter, groups),
+            filter_=filter_,
             clock=clock,
+            sparse=fusion.sparse > 0,
         )
         legs = retrieved.legs
         lists: dict[Ranker, Ranked] = {name: leg.hits for name, leg in named(legs)}
@@ -131,15 +132,20 @@ class Searcher:
                 fusion = replace(fusion, method="convex")
             with clock.stage("fuse"):
                 ranked = lists["fused"] = fuse(lists, fusion, weighed.worth if weighed else None)
-        order = [chunk_id for chunk_id, _ in ranked]
         passages: dict[str, Passage] = {}
+        held = self._held(query, live, clauses, legs, filter_, clock)
+        if legs.bm25 is not None and held:
+            lists["bm25"] = tuple((dict(legs.bm25.hits) | held).items())
+        order = first([*dict.fromkeys([*(chunk_id for chunk_id, _ in ranked), *held])], held)
         said: Mapping[str, Evidence] = {}
         if query.rerank and self._reranker is None and not self._light_alone:
             reason = self._missing.get("reranker", "No reranker is configured.")
             clock.degraded.append(Degraded("rerank", reason))
         if query.rerank and self._reranker is not None:
             lists["rerank"] = self._rerank(query, self._reranker, legs, order, passages, clock)
-        elif query.rerank and self._light and weighed and retrieved.vector is not None:
+        elif (
+            query.rerank and self._light and weighed and legs.bm25 and retrieved.vector is not None
+        ):
             ranker = LightRanker(
                 weights=profile.light,
                 terms=weighed.terms,
@@ -153,6 +159,7 @@ class Searcher:
         order = [chunk_id for chunk_id, _ in lists.get("rerank", ())] + [
             chunk_id for chunk_id in order if chunk_id not in reranked
         ]
+        order = first(order, held)
         more = dict.fromkeys(order, 0)
         if query.group:
             order, more = _group(order)
@@ -189,6 +196,16 @@ class Searcher:
             evidence=said,
         )
 
+    def _analyze(
+        self, query: SearchQuery, live: Live, profile: Profile
+    ) -> tuple[Analysis, tuple[TextClause, ...], Analysis]:
+        """The query's own terms, what of them and their synonyms is searched, and what is highlighted."""
+        analysis = live.analyzer.analyze(query.query)
+        words = self._vocabulary.of(query.collection)
+        added = additions(query.query, live.analyzer, words.synonyms)
+        clauses = text_clauses(analysis, profile, added=added, stop_words=words.stop_words)
+        return analysis, clauses, with_additions(analysis, added)
+
     def _profile(self, query: SearchQuery, clock: RequestClock) -> Profile:
         if query.profile is not None:
             return query.profile
@@ -196,6 +213,32 @@ class Searcher:
         if in_force.problem:
             clock.degraded.append(Degraded("profile", in_force.problem))
         return in_force.profile
+
+    def _held(
+        self,
+        query: SearchQuery,
+        live: Live,
+        clauses: tuple[TextClause, ...],
+        legs: Legs,
+        filter_: Filter | None,
+        clock: RequestClock,
+    ) -> dict[str, float]:
+        """Chunks that hold the query's exact phrases, with their BM25, as far as passages are read."""
+        exact = ExactPhrases.of(query.query, live.analyzer, self._normalizer)
+        if not exact or legs.bm25 is None:
+            return {}
+        with clock.stage("exact"):
+            depth = self._rerank_top_n
+            found = holding(
+                self._store, query, clauses, exact, legs, depth=depth, filter_=filter_, clock=clock
+            )
+            passages = self._passages(query, legs, [chunk_id for chunk_id, _ in found])
+            return {
+                chunk_id: score
+                for chunk_id, score in found
+                if chunk_id in passages
+                and exact.held_by(live.analyzer.analyze(_read(passages[chunk_id])))
+            }
 
     def _passages(
         self, query: SearchQuery, legs: Legs, chunk_ids: Sequence[str], *, windows: bool = False

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from server.documents import Chunk, Document, Vectors
+from server.sparse import SparseWeights
 
 DriftKind = Literal["missing", "surplus", "damaged"]
 
@@ -17,9 +18,9 @@ class AuditedChunk:
     """A chunk as it lies in the generation, whatever is wrong with it.
 
     ``key``: what ``remove`` takes. ``revision``: of the document that it was made of. ``vector``: any
-    shape, NaN too; None where there is none; ``windows`` likewise. ``title``, ``source``, ``metadata``
-    and ``labels`` (label terms, sorted) are the copies kept with the chunk, or None in a store that
-    keeps none.
+    shape, NaN too; None where there is none; ``windows`` and ``sparse`` likewise. ``title``, ``source``,
+    ``metadata`` and ``labels`` (label terms, sorted) are the copies kept with the chunk, or None in a
+    store that keeps none.
     """
 
     key: str
@@ -27,6 +28,7 @@ class AuditedChunk:
     revision: int
     vector: NDArray[np.float32] | None
     windows: Vectors | None = None
+    sparse: SparseWeights | None = None
     title: str | None = None
     source: str | None = None
     metadata: Mapping[str, Any] | None = None

@@ -55,6 +55,27 @@ def _check_chunk(indexed: IndexedChunk, recipe: Recipe) -> None:
         check_vector(indexed.vector, dimensions, field="vector")
     if indexed.windows is not None:
         _check_windows(indexed.chunk.id, indexed.windows, recipe)
+    _check_sparse(indexed, recipe)
+
+
+def _check_sparse(indexed: IndexedChunk, recipe: Recipe) -> None:
+    sparse = indexed.sparse
+    if sparse is None and recipe.sparse:
+        raise InvalidInput(
+            f"Chunk {indexed.chunk.id} has no sparse weights, but the collection's recipe has some.",
+            field="sparse",
+        )
+    if sparse is not None and not recipe.sparse:
+        raise InvalidInput(
+            f"Chunk {indexed.chunk.id} has sparse weights, but the collection's recipe has none.",
+            field="sparse",
+        )
+    if sparse is not None and not sparse.sound:
+        raise InvalidInput(
+            f"Chunk {indexed.chunk.id} has sparse weights that are none: tokens are numbers that rise, "
+            "weights finite and above 0.",
+            field="sparse",
+        )
 
 
 def _check_windows(chunk_id: str, windows: Vectors, recipe: Recipe) -> None:
@@ -105,11 +126,19 @@ def check_request(request: LegsRequest, dimensions: int) -> None:
             raise InvalidInput("A clause's weight must be a number from 0.", field="weight")
         for term in clause.terms:
             _check_unicode(term, field="query")
+    for term in request.holding:
+        _check_unicode(term, field="query")
     if request.filter is not None:
         for text in _strings(request.filter):
             _check_unicode(text, field="filters")
     if request.vector is not None and dimensions:
         check_vector(request.vector, dimensions, field="vector")
+    if request.sparse is not None and not request.sparse.sound:
+        raise InvalidInput(
+            "The query's sparse weights are none: tokens are numbers that rise, weights finite and "
+            "above 0.",
+            field="sparse",
+        )
 
 
 def check_holding(phrases: Sequence[Sequence[str]], condition: Filter | None) -> None:
@@ -174,4 +203,13 @@ def no_vectors(collection: str) -> InvalidInput:
         f"Collection {collection} has no vectors: it was indexed without an embedder. Rebuild it "
         "with one to search by meaning.",
         field="vector",
+    )
+
+
+def no_sparse(collection: str) -> InvalidInput:
+    """The error of the sparse leg where the recipe has no sparse weights."""
+    return InvalidInput(
+        f"Collection {collection} has no sparse weights: its embedder gives none. Rebuild it with one "
+        "that does (BGE-M3) to search by them.",
+        field="sparse",
     )

@@ -12,6 +12,7 @@ from typing import Any, Literal, Protocol
 from server.documents import Chunk, Document, IndexedChunk, Passage, StoredDocument, Vector
 from server.errors import TanyuanError
 from server.recipes import Recipe
+from server.sparse import SparseWeights
 from server.stores.audit import Audits
 from server.stores.filters import Filter
 from server.stores.generations import Generation, Generations
@@ -89,10 +90,12 @@ class TextClause:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LegsRequest:
-    """What the two retrievers are asked, side by side, under one filter.
+    """What the retrievers are asked, side by side, under one filter.
 
     ``text``: clauses of the BM25 retriever, None to leave it out; no clauses match nothing.
+    ``holding``: terms that each chunk of the BM25 retriever must have, in its bigrams or its title's.
     ``vector``: float32 (dimensions,) of length 1 for the kNN retriever, None to leave it out.
+    ``sparse``: weights for the sparse retriever, None to leave it out; none of them match nothing.
     ``k``: hits wanted from each. ``seconds``: how long the caller waits for a store that is remote
     (None: as long as the store's own time-out); past it search raises StoreTimeout.
     ``generation``: whose recipe made terms and vector, or None for whichever is live. Where another is
@@ -100,7 +103,9 @@ class LegsRequest:
     """
 
     text: tuple[TextClause, ...] | None = None
+    holding: tuple[str, ...] = ()
     vector: Vector | None = None
+    sparse: SparseWeights | None = None
     filter: Filter | None = None
     k: int = 100
     seconds: float | None = None
@@ -111,8 +116,9 @@ class LegsRequest:
 class Leg:
     """One retriever's list: (chunk id, score) by falling score, ties by chunk id.
 
-    BM25 scores are Lucene's; kNN scores are cosines. ``total``: how many chunks match in all (for
-    kNN: how many were returned). ``took_ms``: the retriever's own time.
+    BM25 scores are Lucene's; kNN scores are cosines; sparse ones the sum, over the tokens that query and
+    chunk share, of the products of their weights, the chunk's rounded (``server.sparse``). ``total``: how
+    many chunks match in all (but for BM25: how many were returned). ``took_ms``: the retriever's own time.
     """
 
     hits: tuple[tuple[str, float], ...] = ()
@@ -122,7 +128,7 @@ class Leg:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Legs:
-    """The lists asked for; ``errors`` holds, by "bm25" or "vector", why one is missing.
+    """The lists asked for; ``errors`` holds, by "bm25", "vector" or "sparse", why one is missing.
 
     ``generation``: whose chunks were searched.
     """
@@ -130,6 +136,7 @@ class Legs:
     generation: str = ""
     bm25: Leg | None = None
     vector: Leg | None = None
+    sparse: Leg | None = None
     errors: Mapping[str, TanyuanError] = field(default_factory=dict)
 
 
@@ -223,7 +230,8 @@ class Store(Protocol):
         Where another is live by now, or a fence stands, the result is GenerationChanged: the document
         has to be derived again by the live recipe and written with what that error says.
         Raises CollectionNotFound; InvalidInput for vectors of a wrong shape or that are not finite, for
-        windows where the recipe has none, or for unknown text fields.
+        windows where the recipe has none, for sparse weights where it has none and without them where it
+        has some, or for unknown text fields.
         """
 
     def delete(
@@ -247,7 +255,7 @@ class Store(Protocol):
         """Every document, in no stated order, with bounded memory."""
 
     def search(self, collection: str, request: LegsRequest) -> Legs:
-        """Both lists, in one round trip where the store is remote. Raises CollectionNotFound."""
+        """The lists, in one round trip where the store is remote. Raises CollectionNotFound."""
 
     def passages(
         self,

@@ -23,6 +23,7 @@ from typing import Literal, Protocol
 from server.documents import Chunk, Document, IndexedChunk, Vector, Vectors
 from server.errors import TanyuanError
 from server.recipes import Recipe
+from server.sparse import SparseWeights
 
 GenerationState = Literal["building", "live", "kept"]
 
@@ -76,12 +77,13 @@ class Derivation:
 class StoredChunk:
     """A chunk with its vector as a generation has it; the vector None where it has none.
 
-    ``windows``: see ``Passage``.
+    ``windows``: see ``Passage``. ``sparse``: as of an IndexedChunk, rounded; None where damaged.
     """
 
     chunk: Chunk
     vector: Vector | None
     windows: Vectors | None = None
+    sparse: SparseWeights | None = None
 
 
 class Generations(Protocol):

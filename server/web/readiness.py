@@ -45,8 +45,9 @@ class Readiness:
                 choice.adapter.warm_up()
             except TanyuanError as error:
                 self._not_loaded[choice.component] = error.message
-            else:
-                del self._not_loaded[choice.component]
+                if not hasattr(choice.adapter, "check"):
+                    continue
+            del self._not_loaded[choice.component]
 
     def components(self) -> Mapping[str, Component]:
         """Readiness by component; answers within some CHECK_SECONDS."""
@@ -56,6 +57,10 @@ class Readiness:
         }
         if generator.adapter is not None:
             checks["generator"] = (generator.name, generator.adapter.check)
+        embedder = self._models[0]
+        check = getattr(embedder.adapter, "check", None)  # one on a server may be gone, and be back
+        if check and "embedder" not in self._not_loaded:
+            checks["embedder"] = (embedder.name, check)
         asked = {name: self._pool.submit(check) for name, (_, check) in checks.items()}
         components: dict[str, Component] = {
             choice.component: Component(

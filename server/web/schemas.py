@@ -227,11 +227,17 @@ class BulkResult(BaseModel):
 
 
 class FusionOptions(Strict):
-    """How the two lists become one."""
+    """How the retrievers' lists become one."""
 
     method: Method
     bm25: float = Field(default=1.0, ge=0, le=1e6, description="Weight of the BM25 list.")
     vector: float = Field(default=1.0, ge=0, le=1e6, description="Weight of the vector list.")
+    sparse: float = Field(
+        default=1.0,
+        ge=0,
+        le=1e6,
+        description="Weight of the list of sparse weights, which collections of BGE-M3 have.",
+    )
     rank_constant: int = Field(default=60, ge=1, le=MAX_DEPTH, description="RRF's k.")
     window: int = Field(
         default=200, ge=1, le=MAX_DEPTH, description="How deep each list enters the fusion."
@@ -278,7 +284,7 @@ class SearchParameters(Strict):
     rerank: _Rerank = True
     explain: _Explain = False
     fusion: Method | None = Field(
-        default=None, description="How the two lists become one; unset: the collection's profile."
+        default=None, description="How the lists become one; unset: the collection's profile."
     )
 
 

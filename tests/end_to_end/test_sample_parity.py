@@ -1,12 +1,14 @@
-"""The sample and its questions rank alike on the embedded store and on Elasticsearch.
+"""The sample and its questions rank alike on the embedded store and on the others.
 
-What may differ: Elasticsearch ranks its nearest neighbours by int8 vectors in a graph, and both add
-float32 scores in orders of their own, so chunks with all but equal scores may change places.
+What may differ: Elasticsearch and ChromaDB find their nearest neighbours in a graph (Elasticsearch by
+int8 vectors), and each adds float32 scores in an order of its own, so chunks with all but equal scores
+may change places.
 """
 
 import json
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from statistics import mean
 
@@ -20,9 +22,12 @@ from server.ingest.windows import passages_of
 from server.models.e5 import E5Embedder
 from server.retrieval.profile import Profile
 from server.retrieval.query import text_clauses
+from server.stores.chroma.engine import ChromaEngine
 from server.stores.contract import LegsRequest, Store
 from server.stores.elasticsearch.store import ElasticsearchStore
 from server.stores.embedded.store import EmbeddedStore
+from server.stores.embedded.vectors import VectorEngine
+from server.stores.milvus.engine import MilvusEngine
 from tests.fakes import make_indexer
 from tests.product import SAMPLE
 from tests.services.elasticsearch import targets
@@ -64,14 +69,35 @@ def passages_with_vectors(store: Store) -> dict[str, Vector]:
     return vectors
 
 
-@pytest.fixture
+# Other engines over the documents of the embedded store, always asked: kind → made for a folder.
+ENGINES: Mapping[str, Callable[[Path], VectorEngine]] = {
+    "chroma": lambda folder: ChromaEngine(folder / "chroma", exact=0, tail=0, patience=60),
+    "milvus": MilvusEngine,
+}
+
+
+@pytest.fixture(params=["elasticsearch", *ENGINES])
 def stores(
-    copy_of_sample: Callable[[], Path], elasticsearch: Callable[[str], str]
+    request: pytest.FixtureRequest, copy_of_sample: Callable[[], Path]
 ) -> Iterator[tuple[Store, Store]]:
-    """The sample on both: what scripts/index_documents put into one, indexed again into the other."""
-    prefix = f"test-{uuid.uuid4().hex[:12]}"
-    embedded = EmbeddedStore(copy_of_sample() / "store")
-    remote = ElasticsearchStore(elasticsearch(targets()[0]), prefix=prefix)
+    """The sample in the embedded store and in another one."""
+    folder = copy_of_sample() / "store"
+    embedded = EmbeddedStore(folder)
+    if request.param == "elasticsearch":
+        elasticsearch = request.getfixturevalue("elasticsearch")
+        with indexed_again(embedded, elasticsearch(targets()[0])) as remote:
+            yield embedded, remote
+    else:
+        other = EmbeddedStore(folder, engine=ENGINES[request.param](folder))
+        yield embedded, other
+        other.close()
+    embedded.close()
+
+
+@contextmanager
+def indexed_again(embedded: EmbeddedStore, url: str) -> Iterator[ElasticsearchStore]:
+    """What scripts/index_documents put into one store, indexed again into the other."""
+    remote = ElasticsearchStore(url, prefix=f"test-{uuid.uuid4().hex[:12]}")
     embedder = Remembered(E5Embedder(), passages_with_vectors(embedded))
     indexer = make_indexer(remote, JiebaAnalyzer(), embedder)
     assert indexer.recipe == embedded.live(COLLECTION).recipe
@@ -79,10 +105,9 @@ def stores(
     documents = [stored.document for stored in embedded.documents(COLLECTION)]
     results = indexer.put(COLLECTION, documents, refresh=True)
     assert {getattr(result, "status", result) for result in results} == {"created"}
-    yield embedded, remote
+    yield remote
     remote.delete_collection(COLLECTION)
     remote.close()
-    embedded.close()
 
 
 def test_the_top_ten_of_each_leg_are_the_same(stores: tuple[Store, Store]) -> None:

@@ -176,7 +176,7 @@ def test_the_page_shows_what_there_is():
 DELTAS = st.lists(st.floats(-1, 1, width=16), max_size=50)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(DELTAS)
 def test_bars_stay_in_their_box(deltas):
     drawn = charts.gains(deltas)

@@ -25,7 +25,7 @@ def test_runs_are_written_in_trec_format(tmp_path):
         write_trec(run(q1=["a b"]), path, tag="t")
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.dictionaries(ids, st.lists(ids, unique=True, min_size=1, max_size=20), min_size=1))
 def test_a_run_comes_back_in_its_order(tmp_path_factory, documents):
     path = tmp_path_factory.mktemp("runs") / "run.trec"

@@ -13,7 +13,7 @@ values = st.lists(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(values)
 def test_the_order_of_the_two_runs_only_turns_the_sign(pairs):
     ours, theirs = zip(*pairs, strict=True)

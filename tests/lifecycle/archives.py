@@ -9,12 +9,13 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from server.documents import Document, StoredDocument, Vector, passage_text
+from server.documents import Document, StoredDocument, passage_text
 from server.errors import InvalidInput
 from server.lifecycle.archive import MANIFEST, File, Manifest
 from server.lifecycle.archive_folder import ArchiveFolder, now, pack_tar
 from server.lifecycle.vectors import key_of
 from server.recipes import Recipe
+from server.sparse import Embedded
 from server.texts import check_text
 from tests.fakes import FakeEmbedder
 
@@ -110,10 +111,12 @@ def write_archive(
     return archive.finish()
 
 
-def vectors_of(documents: Sequence[Document]) -> dict[bytes, Vector]:
+def vectors_of(documents: Sequence[Document]) -> dict[bytes, Embedded]:
     passages = [passage_text(each.title, (), each.text) for each in documents]
     vectors = FakeEmbedder().embed_documents(passages)
-    return {key_of(passage): vector for passage, vector in zip(passages, vectors, strict=True)}
+    return {
+        key_of(passage): Embedded(vector) for passage, vector in zip(passages, vectors, strict=True)
+    }
 
 
 def packed(folder: Path, name: str) -> Path:

@@ -37,7 +37,7 @@ class EmbeddedDamage:
             Kind.CHUNK_WITHOUT_DOCUMENT: ["DELETE FROM documents WHERE document_id = :id"],
             Kind.DOCUMENT_WITHOUT_CHUNKS: [
                 f"DELETE FROM {table} WHERE chunk IN (SELECT id FROM chunks WHERE version = {VERSION})"
-                for table in ("terms", "vectors", "windows")
+                for table in ("terms", "vectors", "windows", "sparse")
             ]
             + [f"DELETE FROM chunks WHERE version = {VERSION}"],
             Kind.MISSING_CHUNK: [
@@ -62,6 +62,10 @@ class EmbeddedDamage:
             Kind.MISSING_WINDOWS: [f"DELETE FROM windows WHERE chunk = {_CHUNK}"],
             Kind.WRONG_WINDOWS: [
                 f"UPDATE windows SET windows = substr(windows, 1, 20) WHERE chunk = {_CHUNK}"
+            ],
+            Kind.MISSING_SPARSE: [f"DELETE FROM sparse WHERE chunk = {_CHUNK}"],
+            Kind.WRONG_SPARSE: [
+                f"UPDATE sparse SET weights = substr(weights, 1, 16) WHERE chunk = {_CHUNK}"
             ],
             Kind.WRONG_COPY: [
                 f"UPDATE labels SET value = 's1999' WHERE key = 'year' AND version = {VERSION}"
@@ -140,6 +144,8 @@ class ElasticsearchDamage:
             Kind.MISSING_VECTOR: lambda chunk: chunk.pop("vector"),
             Kind.MISSING_WINDOWS: lambda chunk: chunk.pop("windows"),
             Kind.WRONG_WINDOWS: lambda chunk: chunk.update(windows=chunk["windows"][:20]),
+            Kind.MISSING_SPARSE: lambda chunk: chunk.pop("sparse_kept"),
+            Kind.WRONG_SPARSE: lambda chunk: chunk.update(sparse_kept=chunk["sparse_kept"][:20]),
             Kind.WRONG_COPY: lambda chunk: chunk.update(title="Another", metadata={"year": "1999"}),
         }
         records: dict[Kind, dict[str, Any]] = {

@@ -44,7 +44,7 @@ def read(path: Path) -> tuple[list[Document], dict[bytes, bytes]]:
         vectors: dict[bytes, bytes] = {}
         for part in archive.parts():
             found += part.documents()
-            vectors |= {key: vector.tobytes() for key, vector in part.vectors().items()}
+            vectors |= {key: each.vector.tobytes() for key, each in part.vectors().items()}
         assert archive.manifest.documents == len(found)
         hashes = {each.id: each.content_hash for each in found}
         assert archive.manifest.digest == digest_of(hashes)
@@ -68,7 +68,7 @@ def test_what_is_written_is_read(
     found, vectors = read(packed(folder, form) if form else folder)
     assert found == written
     assert [each.content_hash for each in found] == [each.content_hash for each in written]
-    assert vectors == {key: row.tobytes() for key, row in vectors_of(written).items()}
+    assert vectors == {key: each.vector.tobytes() for key, each in vectors_of(written).items()}
     shutil.rmtree(folder.parent)
 
 

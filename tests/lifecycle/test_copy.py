@@ -290,3 +290,15 @@ def test_the_script(
     )
     assert again.returncode == 2
     assert again.stderr.startswith("copy_collection: There is a collection 'moved' already")
+
+
+def test_a_store_with_the_same_documents_needs_no_copy(tmp_path: Path) -> None:
+    refused = subprocess.run(
+        [sys.executable, ROOT / "scripts/copy_collection", "--from=embedded", "--to=chroma"],
+        env=environment(tmp_path),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert refused.returncode == 2
+    assert "TANYUAN_STORE=chroma serves it as it is" in refused.stderr

@@ -27,7 +27,7 @@ from server.stores.contract import LegsRequest, Store, TextClause
 from server.stores.elasticsearch.store import ElasticsearchStore
 from server.stores.embedded.store import EmbeddedStore
 from server.stores.filters import Terms
-from tests.fakes import FakeEmbedder, count_tokens, live_collections
+from tests.fakes import FakeEmbedder, FakeSparseEmbedder, count_tokens, live_collections
 from tests.lifecycle.damage import VERSION, ElasticsearchDamage, EmbeddedDamage
 from tests.services.elasticsearch import targets
 
@@ -282,6 +282,33 @@ def test_damaged_windows_are_made_anew_and_nothing_else(place: Place, kind: Kind
     rows = store.passages(W, ["a:0"], windows=True)["a:0"].windows
     assert rows is not None
     assert rows.shape == (6, embedder.dimensions)
+    assert verify(store, live, W, patience=QUICK).found == {}
+
+
+@pytest.mark.parametrize("kind", [Kind.MISSING_SPARSE, Kind.WRONG_SPARSE])
+def test_damaged_sparse_weights_are_made_anew_and_nothing_else(place: Place, kind: Kind) -> None:
+    store, embedder = place.open(), FakeSparseEmbedder()
+    live = live_collections(store, ANALYZER, embedder)
+    indexer = Indexer(store, live)
+    text = "。".join(f"第{n}条规定出差的人如何申请如何报销住宿与交通的各项费用" for n in range(6))
+    indexer.ensure_collection(W)
+    indexer.put(W, [Document.create(id=each, text=text) for each in "ab"], refresh=True)
+    query = LegsRequest(sparse=embedder.sparse("报销"))
+    before = store.search(W, query).sparse
+    assert before is not None
+    assert len(before.hits) == 2
+    place.damage(W).plant(kind, "a", 0)
+    assert verify(store, live, W, patience=QUICK).found == {kind: 1}
+    damaged = store.search(W, query)
+    assert damaged.sparse is not None
+    assert ("b:0", before.hits[1][1]) in damaged.sparse.hits
+    embedder.calls.clear()
+    mender = Mender(store, live, indexer)
+    assert verify(store, live, W, mender=mender, patience=QUICK).left == 0
+    assert len(embedder.texts) == 1  # the chunk's own passage; the vectors of its windows are sound
+    mended = store.search(W, query).sparse
+    assert mended is not None
+    assert mended.hits == before.hits
     assert verify(store, live, W, patience=QUICK).found == {}
 
 

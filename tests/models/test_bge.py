@@ -5,6 +5,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from server.models.bge import (
     temperature,
 )
 from server.models.contract import Embedder
+from server.models.torch_engine import Loaded
 from tests.models import tiny
 from tests.models.forks import in_child
 
@@ -125,6 +127,45 @@ def test_many_threads_get_the_values_of_one(bge: BgeEmbedder) -> None:
         assert all(pool.map(work, range(300)))
 
 
+def test_queries_that_come_together_get_what_they_get_alone(bge: BgeEmbedder) -> None:
+    queries = [text[: 2 + number] for number in range(12) for text in (TEXTS[0], TEXTS[4])]
+    alone = [bge.embed_query(query) for query in queries]
+    free = threading.Event()
+    bge.engine._workers.submit("queries", free.wait)  # so that all others are there when it is done
+    with ThreadPoolExecutor(len(queries)) as pool:
+        asked = [pool.submit(bge.embed_query, query) for query in queries]
+        deadline = time.monotonic() + 20
+        while sum(map(len, bge.engine._passes["queries"]._waiting.values())) < len(queries):
+            assert time.monotonic() < deadline
+            time.sleep(0.001)
+        free.set()
+        together = [each.result(20) for each in asked]
+    assert np.array(together) == pytest.approx(np.array(alone), abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("device", "lengths", "more", "joins"),
+    [
+        ("cpu", [30], [35], True),
+        ("cpu", [30] * 7, [30], True),
+        ("cpu", [30] * 8, [30], False),  # those who came first would wait for nothing gained
+        ("cpu", [10], [60], False),  # padding would cost more than the pass
+        ("cpu", [300] * 8, [300] * 8, False),
+        ("cuda:0", [300] * 8, [300] * 8, True),
+        ("cuda:0", [512] * 128, [30], False),  # a batch of documents
+    ],
+)
+def test_a_pass_is_shared_where_that_costs_less_than_two(
+    device: str, lengths: list[int], more: list[int], joins: bool
+) -> None:
+    loaded = Loaded(model=None, tokenizer=None, tokens=None, device=device)
+
+    def encodings(some: list[int]) -> list[SimpleNamespace]:
+        return [SimpleNamespace(ids=[0] * length) for length in some]
+
+    assert loaded.joins(encodings(lengths), encodings(more)) is joins
+
+
 def test_threads_that_start_together_load_the_model_once(folder: Path) -> None:
     fresh = BgeEmbedder(folder)
     gate = threading.Barrier(6)
@@ -132,7 +173,7 @@ def test_threads_that_start_together_load_the_model_once(folder: Path) -> None:
     def work(number: int) -> int:
         gate.wait()
         fresh.embed_query("差旅") if number % 2 else fresh.count_tokens("差旅")
-        return id(fresh._model)
+        return id(fresh.engine._loaded)
 
     with ThreadPoolExecutor(6) as pool:
         assert len(set(pool.map(work, range(6)))) == 1

@@ -18,6 +18,7 @@ from server.models.choice import (
     choose_generator,
     choose_reranker,
 )
+from server.models.contract import gives_sparse
 from server.models.fetch import DEFAULT_MODELS
 from server.settings import Settings
 from tests.models import tiny
@@ -51,6 +52,16 @@ def test_auto_without_weights_takes_e5_and_says_how_to_get_better(tmp_path: Path
     for choice in (embedder, reranker):
         assert "scripts/fetch_models" in choice.reason
         assert str(tmp_path / "models") in choice.reason
+
+
+def test_a_folder_with_a_head_gives_sparse_weights(tmp_path: Path) -> None:
+    folder = tiny.m3(tmp_path / "BAAI" / "bge-m3")
+    settings = Settings(data=tmp_path, models=str(tmp_path), embedder="bge:BAAI/bge-m3")
+    assert gives_sparse(choose_embedder(settings).adapter)
+    (folder / "sparse_linear.pt").unlink()
+    plain = choose_embedder(settings)
+    assert plain.name == "bge:BAAI/bge-m3"
+    assert not gives_sparse(plain.adapter)
 
 
 def test_auto_takes_weights_that_were_fetched(models_folder: Path, tmp_path: Path) -> None:
@@ -111,11 +122,13 @@ def test_a_reranker_that_is_named_and_not_there_is_left_out(
 
 @pytest.mark.parametrize(
     "value",
-    ["", "openai:text-embedding-3-small", "bge", "bge:", "e5:small", "none:x", "auto:e5", "E5"],
+    ["", "openai", "openai:", "ernie", "bge", "bge:", "e5:small", "none:x", "auto:e5", "E5"],
 )
 def test_a_setting_that_is_not_supported_names_those_that_are(tmp_path: Path, value: str) -> None:
     with pytest.raises(
-        ConfigurationError, match=r"TANYUAN_EMBEDDER is .* auto, none, bge:MODEL, e5\."
+        ConfigurationError,
+        match=r"TANYUAN_EMBEDDER is .* auto, none, bge:MODEL, e5, sentence-transformers:MODEL, "
+        r"openai:MODEL, ernie:embedding-v1, ollama:MODEL",
     ):
         choose_embedder(Settings(data=tmp_path, embedder=value))
     if value != "":

@@ -28,6 +28,11 @@ def hub() -> Iterator[Hub]:
         "README.md": b"# a model",
         "config.json": b'{"hidden_size": 32}',
         "1_Pooling/config.json": b"{}",
+        "2_Dense/config.json": b"{}",
+        "2_Dense/model.safetensors": b"a layer",
+        "2_Dense/pytorch_model.bin": b"the same once more",
+        "3_Dense/pytorch_model.bin": b"another layer",
+        "modules.json": b"[]",
         "tokenizer.json": b"{}" * 1000,
         "vocab.txt": "差\n旅".encode(),
         "model.safetensors": WEIGHTS,
@@ -47,12 +52,24 @@ def test_brings_what_loading_needs_and_nothing_else(hub: Hub, tmp_path: Path) ->
     fetched = get(hub, tmp_path)
     names = {str(path.relative_to(fetched.folder)) for path in fetched.folder.rglob("*.*")}
     wanted = {"config.json", "1_Pooling/config.json", "tokenizer.json", "vocab.txt"}
+    wanted |= {"modules.json", "2_Dense/config.json", "2_Dense/model.safetensors"}
+    wanted.add("3_Dense/pytorch_model.bin")
     assert names - {".fetch.lock"} == wanted | {"model.safetensors"}
     assert (fetched.folder / "model.safetensors").read_bytes() == WEIGHTS
     assert fetched.revision == COMMIT
     assert fetched.downloaded == sum(file.size for file in fetched.files)
     assert hub.sent[-1][0] == "model.safetensors"  # a folder with weights is whole
     assert find(MODEL, tmp_path) == fetched.folder
+
+
+def test_brings_the_head_of_sparse_weights_too(hub: Hub, tmp_path: Path) -> None:
+    hub.files |= {
+        "sparse_linear.pt": b"a head",
+        "colbert_linear.pt": b"another, which nobody reads",
+    }
+    fetched = get(hub, tmp_path)
+    assert (fetched.folder / "sparse_linear.pt").read_bytes() == b"a head"
+    assert not (fetched.folder / "colbert_linear.pt").exists()
 
 
 def test_a_second_run_downloads_nothing(hub: Hub, tmp_path: Path) -> None:

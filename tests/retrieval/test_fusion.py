@@ -14,17 +14,46 @@ fusions = st.builds(
     method=st.sampled_from(["log_odds", "rrf", "convex"]),
     bm25=st.floats(min_value=0.1, max_value=5),
     vector=st.floats(min_value=0, max_value=5),
+    sparse=st.floats(min_value=0, max_value=5),
 )
 
 
-@given(ranked, ranked, fusions)
-def test_every_chunk_comes_out_once_in_a_determined_order(bm25, vector, fusion):
-    fused = fuse({"bm25": bm25, "vector": vector}, fusion)
+@given(ranked, ranked, st.none() | ranked, fusions)
+def test_every_chunk_comes_out_once_in_a_determined_order(bm25, vector, sparse, fusion):
+    lists = {"bm25": bm25, "vector": vector} | ({} if sparse is None else {"sparse": sparse})
+    fused = fuse(lists, fusion)
 
     ids = [chunk_id for chunk_id, _ in fused]
-    assert sorted(ids) == sorted({chunk_id for chunk_id, _ in bm25 + vector})
+    assert sorted(ids) == sorted({chunk_id for each in lists.values() for chunk_id, _ in each})
     assert fused == sorted(fused, key=lambda item: (-item[1], item[0]))
-    assert fused == fuse({"vector": vector, "bm25": bm25}, fusion)
+    assert fused == fuse(dict(reversed(lists.items())), fusion)
+
+
+def test_each_list_counts_by_its_own_worth_and_weight():
+    lists = {
+        "bm25": [("a:0", 2.0)],
+        "vector": [("a:0", 0.5), ("b:0", 0.25)],
+        "sparse": [("b:0", 0.2), ("a:0", 0.1)],
+    }
+    worth = Worth(bm25=3, vector=50, sparse=15)
+
+    assert dict(fuse(lists, Fusion(sparse=2), worth)) == pytest.approx(
+        {"a:0": 6 + 25 + 3, "b:0": 12.5 + 6}
+    )
+    assert dict(fuse(lists, Fusion(sparse=0), worth)) == pytest.approx({"a:0": 31, "b:0": 12.5})
+    assert dict(fuse(lists, Fusion(method="rrf", sparse=2))) == pytest.approx(
+        {"a:0": 1 / 61 + 1 / 61 + 2 / 62, "b:0": 1 / 62 + 2 / 61}
+    )
+    assert dict(fuse(lists, Fusion(method="convex", sparse=2))) == pytest.approx(
+        {"a:0": (1 + 1) / 4, "b:0": 2 / 4}
+    )
+
+
+def test_a_sparse_list_that_was_cut_gives_the_others_its_last():
+    lists = {"bm25": [("c:0", 1.0)], "sparse": [("a:0", 0.4), ("b:0", 0.2)]}
+    parts = contributions(lists, Fusion(window=2), Worth(sparse=10))
+    assert parts["sparse"] == (pytest.approx({"a:0": 4.0, "b:0": 2.0}), pytest.approx(2.0))
+    assert contributions(lists, Fusion(window=3), Worth(sparse=10))["sparse"][1] == 0
 
 
 @given(ranked, fusions)

@@ -2,7 +2,6 @@
 
 import threading
 import time
-import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -20,28 +19,12 @@ from server.retrieval.profiles import KEPT, KEY, MAX_REPORT_BYTES, Profiles, Que
 from server.retrieval.query import SearchQuery
 from server.retrieval.searcher import Searcher
 from server.stores.contract import Store
-from server.stores.elasticsearch.store import ElasticsearchStore
 from server.stores.embedded.store import EmbeddedStore
 from tests.fakes import FakeEmbedder, live_collections, make_indexer
-from tests.services.elasticsearch import targets
 
 C = "c"
 STEEP = Profile(fusion=Fusion(vector=3.0))
 WIDE = Profile(fusion=Fusion(window=400))
-
-
-@pytest.fixture(scope="module", params=["embedded", targets()[0]])
-def store(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Store]:
-    opened: Store
-    if request.param == "embedded":
-        opened = EmbeddedStore(tmp_path_factory.mktemp("store"))
-    else:
-        url = request.getfixturevalue("elasticsearch")(request.param)
-        opened = ElasticsearchStore(url, prefix=f"test-{uuid.uuid4().hex[:12]}")
-    yield opened
-    opened.close()
 
 
 @pytest.fixture

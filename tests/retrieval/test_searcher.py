@@ -356,3 +356,59 @@ def test_a_query_without_words_goes_by_its_meaning(make_searcher):
     assert [hit.ranks["vector"] for hit in found.hits] == sorted(
         hit.ranks["vector"] for hit in found.hits
     )
+
+
+CODES = [
+    Document.create(id="4012", title="报错", text="ERR-4012：数据库连接超时，请重启网关。"),
+    Document.create(id="4013", title="报错处理", text="ERR-4013：怎么办？数据库连接超时怎么办。"),
+    Document.create(id="part", title="年假", text="年假可以结转。结转的年假次年用完。"),
+    Document.create(
+        id="phrase", title="其他", text="关于未用完的年假结转，另见规定，此处不再赘述。"
+    ),
+    Document.create(id="hidden", title="年假结转", text="年假结转的例外。", acl=["hr"]),
+]
+
+
+@pytest.mark.parametrize("mode", ["hybrid", "bm25"])
+@pytest.mark.parametrize("light", [True, False])
+@pytest.mark.parametrize(
+    ("query", "best"), [("报错 ERR-4012 怎么办", "4012"), ('"年假结转" 可以', "phrase")]
+)
+def test_what_holds_the_exact_phrase_comes_first(make_searcher, indexer, query, best, light, mode):
+    indexer.put("default", CODES, refresh=True)
+    reranker = None if light else KeywordReranker("可以" if "可以" in query else "怎么办")
+
+    found = search(
+        make_searcher(light=light, reranker=reranker), query, frozenset(), mode=mode, size=100
+    )
+
+    assert ids(found)[0] == best
+    assert {"part", "4013"} & {*ids(found)}
+    assert "hidden" not in ids(found)
+    assert found.hits[0].scores.keys() >= {"bm25"}
+
+
+def test_a_phrase_that_nothing_holds_changes_nothing(make_searcher, indexer):
+    indexer.put("default", CODES, refresh=True)
+    searcher = make_searcher(light=True)
+
+    quoted = search(searcher, '"结转总经理"', mode="bm25")
+
+    assert ids(quoted) == ids(search(searcher, "结转总经理", mode="bm25"))
+
+
+def test_a_code_that_is_everywhere_puts_nothing_first(make_searcher, indexer):
+    indexer.put("default", CODES, refresh=True)
+    indexer.put(
+        "default",
+        [Document.create(id=f"n{n}", title="", text=f"ERR-4012 第{n}次出现。") for n in range(3)],
+        refresh=True,
+    )
+
+    few, many = (
+        search(make_searcher(rerank_top_n=top_n), "ERR-4012 怎么办", mode="bm25", rerank=False)
+        for top_n in (3, 4)
+    )
+
+    assert ids(few)[0] == "4013"
+    assert ids(many)[0] != "4013"

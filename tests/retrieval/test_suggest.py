@@ -17,10 +17,8 @@ from server.retrieval.lexicons import Lexicons
 from server.retrieval.query_log import QueryLog
 from server.retrieval.suggest import Suggester
 from server.stores.contract import Store
-from server.stores.elasticsearch.store import ElasticsearchStore
 from server.stores.embedded.store import EmbeddedStore
 from tests.fakes import live_collections, make_indexer
-from tests.services.elasticsearch import targets
 
 ANALYZER = JiebaAnalyzer()
 EVERYONE: frozenset[str] = frozenset()
@@ -71,22 +69,6 @@ class Desk:
     def meant(self, query: str, groups: frozenset[str] | None = EVERYONE) -> tuple[str, str] | None:
         found = self.suggester.did_you_mean(query, C, groups=groups)
         return (found.query, found.reason) if found else None
-
-
-@pytest.fixture(scope="module", params=["embedded", targets()[0]])
-def store(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Store]:
-    opened: Store
-    if request.param == "embedded":
-        opened = EmbeddedStore(tmp_path_factory.mktemp("store"))
-    else:
-        url = request.getfixturevalue("elasticsearch")(request.param)
-        opened = ElasticsearchStore(url, prefix=f"test-{uuid.uuid4().hex[:12]}")
-    yield opened
-    for collection in opened.collections():
-        opened.delete_collection(collection.name)
-    opened.close()
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from server.stores.elasticsearch.client import connect
+from tests.models import tiny as models
 from tests.product import ROOT
 from tests.services.elasticsearch import targets
 
@@ -235,3 +236,20 @@ def test_both_segmenters_cut_alike(bench: Any, tiny: Path) -> None:
     assert result["differing"] == []
     assert result["runs"] == 3
     assert "are cut otherwise." in bench("segmenters", "--data", tiny)
+
+
+def test_load_measures_both_ways_and_finds_the_values_of_one_thread(
+    bench: Any, tmp_path: Path
+) -> None:
+    embedder = models.bert(tmp_path / "embedder")
+    reranker = models.reranker(tmp_path / "reranker")
+    few = ("--threads", 4, "--calls", 8, "--rounds", 2, "--json")
+    result = bench("load", "--embedder", f"bge:{embedder}", "--reranker", f"bge:{reranker}", *few)
+    queries, reranked = result["rows"]
+    assert queries["work"] == "queries"
+    for row in (queries, reranked):
+        assert row["as served, calls/s"] > 0
+        assert row["one by one, calls/s"] > 0
+        assert row["times as fast"] > 0
+        assert row["CPU, times less"] > 0
+        assert row["largest difference"] < 1e-5

@@ -83,7 +83,10 @@ def test_help_names_every_option() -> None:
     [
         (("--port", "99999"), "TANYUAN_PORT must be a port number"),
         (("--port", "http"), "invalid int value"),
-        (("--store", "paper"), "TANYUAN_STORE must be one of embedded, elasticsearch"),
+        (
+            ("--store", "paper"),
+            "TANYUAN_STORE must be one of embedded, chroma, milvus, elasticsearch",
+        ),
         (("--host", "0.0.0.0"), "scripts/keys create"),
         (("--host", "192.0.2.1"), "scripts/keys create"),
         (("--host", "no-such-host.localhost."), "Can't listen at"),

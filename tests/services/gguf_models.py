@@ -89,13 +89,25 @@ def scripted_model(
     )
 
 
-def random_model(folder: Path, name: str, *, url: str, seed: int = 0) -> str:
+def random_model(
+    folder: Path, name: str, *, url: str, seed: int = 0, trained_context: int = 131_072
+) -> str:
     """Make a model with random weights, which writes noise, and return its name in Ollama."""
     noise = np.random.default_rng(seed)
     vocabulary = _vocabulary(())
     shape = (len(vocabulary.tokens), 64)
     embedding, output = (noise.normal(size=shape).astype(np.float32) for _ in range(2))
-    return _create(folder, name, url, vocabulary, embedding, output, layers=2, noise=noise)
+    return _create(
+        folder,
+        name,
+        url,
+        vocabulary,
+        embedding,
+        output,
+        layers=2,
+        noise=noise,
+        trained_context=trained_context,
+    )
 
 
 def cut(text: bytes) -> list[bytes]:

@@ -8,6 +8,7 @@ import numpy as np
 
 from server.documents import Chunk, Document, IndexedChunk, Vector, Vectors
 from server.recipes import Recipe
+from server.sparse import SparseWeights
 from server.stores.contract import LegsRequest, Store, TextClause, Write
 from server.stores.generations import Derivation, Pending
 
@@ -20,6 +21,7 @@ NEXT_RECIPE = Recipe(
     analyzer="next-1",
     chunker="test-1",
     windows="next-1/1",
+    sparse="next-1",
     model="next:small",
 )
 
@@ -42,6 +44,12 @@ def windows_of(text: str, dimensions: int = DIMENSIONS) -> Vectors | None:
     """A row a word, where there are two or more."""
     rows = [vector_of(word, dimensions) for word in text.split()]
     return np.array(rows) if len(rows) > 1 else None
+
+
+def sparse_of(text: str) -> SparseWeights:
+    """A token a word, and weights that depend on the word alone, from .05 to 1.05."""
+    numbers = {zlib.crc32(word.encode()) % 250_000 for word in text.split()}
+    return SparseWeights.of({number: 0.05 + number % 997 / 997 for number in numbers})
 
 
 def bigrams_of(word: str) -> list[str]:
@@ -117,6 +125,7 @@ def derived(document: Document, recipe: Recipe) -> tuple[IndexedChunk, ...]:
                 terms={**terms, "words": (*terms["words"], recipe.analyzer)},
                 vector=vector_of(text, recipe.dimensions) if recipe.dimensions else None,
                 windows=windows_of(text, recipe.dimensions) if recipe.windows else None,
+                sparse=sparse_of(text) if recipe.sparse else None,
             )
         )
         start += len(text) + 1

@@ -651,8 +651,11 @@ class FilterContract(StoreContract):
 
     @settings(
         max_examples=25,
-        deadline=None,
-        suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+        suppress_health_check=[
+            HealthCheck.function_scoped_fixture,
+            HealthCheck.too_slow,
+            HealthCheck.differing_executors,  # each store's class has it from here
+        ],
     )
     @given(given_documents=labelled_documents(), conditions=st.lists(filters, max_size=12))
     def test_a_filter_means_the_same_as_in_python(
@@ -966,6 +969,38 @@ class PhraseContract(StoreContract):
         assert store.holding(collection, []) == []
         store.delete(collection, "one", refresh=True)
         assert store.holding(collection, phrases[:1], filter=public) == [0]
+
+    def test_the_words_list_can_be_kept_to_chunks_that_hold_terms(
+        self, store: Store, collection: str
+    ) -> None:
+        self.put(
+            store,
+            collection,
+            write("one", "red 云原 原生", "red 云原"),
+            write("titled", "red", title="云原 原生", acl=("a",)),
+            write("mixed", "red 云原", title="原生", acl=("a",)),
+        )
+
+        def found(holding: tuple[str, ...], condition: Terms | None = None) -> dict[str, float]:
+            text = (TextClause(field="words", terms=("red",)),)
+            request = LegsRequest(text=text, holding=holding, filter=condition)
+            leg = store.search(collection, request).bm25
+            assert leg is not None
+            assert leg.total == len(leg.hits)
+            return dict(leg.hits)
+
+        every = found(())
+        assert len(every) == 4
+        for holding, condition, expected in (
+            (("云原", "原生"), None, {"one:0", "titled:0", "mixed:0"}),
+            (("云原", "原生"), Terms("acl", ("public",)), {"one:0"}),
+            (("原生", "原生"), None, {"one:0", "titled:0", "mixed:0"}),
+            (("absent",), None, set()),
+            (("云原",), Terms("acl", ()), set()),
+        ):
+            assert found(holding, condition) == {chunk: every[chunk] for chunk in expected}
+        with pytest.raises(InvalidInput, match="surrogate"):
+            found(("\ud800",))
 
     def test_phrases_that_are_no_text_are_refused(self, store: Store, collection: str) -> None:
         for phrases, condition in (

@@ -16,8 +16,7 @@ from server.stores.embedded.store import EmbeddedStore
 from tests.stores.builders import unit, words, write
 
 
-def put_forever(folder: str, collection: str, name: str, count: int) -> None:
-    store = EmbeddedStore(Path(folder))
+def put_forever(store: EmbeddedStore, collection: str, name: str, count: int) -> None:
     number = 0
     while not count or number < count:
         number += 1
@@ -55,4 +54,4 @@ if __name__ == "__main__":
     if sys.argv[3] == "--file-limit":
         put_until_full(sys.argv[1], sys.argv[2], int(sys.argv[4]))
     else:
-        put_forever(sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4]))
+        put_forever(EmbeddedStore(Path(sys.argv[1])), sys.argv[2], sys.argv[3], int(sys.argv[4]))

@@ -45,7 +45,7 @@ class FrequencyContract(GenerationSteps):
         }
 
         # Documents are only added, for those that are replaced may be counted or not.
-        @settings(max_examples=10, deadline=None)
+        @settings(max_examples=10)
         @given(documents=documents)
         def check(documents: list[tuple[list[str], str]]) -> None:
             added = [

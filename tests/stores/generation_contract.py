@@ -128,6 +128,9 @@ class GenerationSteps(StoreContract):
                 assert (stored.windows is None) == (given.windows is None)
                 if stored.windows is not None and given.windows is not None:
                     assert np.allclose(stored.windows, given.windows, atol=0.01)
+                assert (stored.sparse is None) == (given.sparse is None)
+                if stored.sparse is not None and given.sparse is not None:
+                    assert stored.sparse.as_dict() == given.sparse.rounded().as_dict()
 
     def check_live(self, store: Store, collection: str) -> None:
         """Search, counts and states of the live generation agree with the documents."""

@@ -14,6 +14,7 @@ from tests.stores import (
     frequency_contract,
     generation_contract,
     note_contract,
+    sparse_contract,
     window_contract,
 )
 from tests.stores.builders import bm25_ids, words, write
@@ -88,6 +89,10 @@ class TestConcurrency(contract.ConcurrencyContract):
 
 
 class TestWindows(window_contract.WindowContract):
+    pass
+
+
+class TestSparse(sparse_contract.SparseContract):
     pass
 
 

@@ -33,7 +33,7 @@ STAMPED = (
 )
 
 
-@pytest.fixture(params=[1, 2])
+@pytest.fixture(params=[1, 2, 3])
 def version(request: pytest.FixtureRequest) -> int:
     made: int = request.param
     return made
@@ -49,11 +49,21 @@ def folder(tmp_path: Path, version: int) -> Path:
         put(store, write("a", "red three", acl=["hr"]))
         store.delete("c", "b")
     database = place(made) / "collection.db"
+    as_version_3(database)
+    if version < 3:
+        as_version_2(database)
     if version == 1:
         as_version_1(database)
-    else:
-        as_version_2(database)
     return made
+
+
+def as_version_3(database: Path) -> None:
+    stamped = f'{STAMPED}, "model": "", "dictionary": 0}}'
+    with closing(sqlite3.connect(database)) as connection:
+        connection.execute("DROP TABLE sparse")
+        connection.execute("UPDATE generations SET recipe = ?", (stamped,))
+        connection.execute("PRAGMA user_version = 3")
+        connection.commit()
 
 
 def as_version_2(database: Path) -> None:

@@ -19,7 +19,7 @@ from server.stores.elasticsearch.store import ElasticsearchStore
 from server.stores.embedded.store import EmbeddedStore
 from server.stores.filters import Filter, Range
 from tests.services.elasticsearch import targets
-from tests.stores.builders import terms_of
+from tests.stores.builders import sparse_of, terms_of
 
 DIMENSIONS = 96
 DOCUMENTS = 700
@@ -28,7 +28,9 @@ CHINESE = "差旅 报销 标准 年假 审批 流程 服务器 密码 重置 合
 ENGLISH = "travel expense policy leave approval server password reset contract invoice onboard"
 LATIN_WORDS = ENGLISH.split()
 WORDS = CHINESE.split() + LATIN_WORDS
-RECIPE = Recipe(embedder="bag", dimensions=DIMENSIONS, analyzer="blanks", chunker="one")
+RECIPE = Recipe(
+    embedder="bag", dimensions=DIMENSIONS, analyzer="blanks", chunker="one", sparse="words"
+)
 
 
 def bag(words: Sequence[str]) -> Vector:
@@ -63,7 +65,8 @@ def document(number: int) -> Write:
             end=start + len(text),
         )
         vector = bag(text.split())
-        chunks.append(IndexedChunk(chunk=chunk, terms=terms_of(text, title), vector=vector))
+        terms = terms_of(text, title)
+        chunks.append(IndexedChunk(chunk=chunk, terms=terms, vector=vector, sparse=sparse_of(text)))
         start += len(text) + 1
     whole = Document.create(
         id=f"d{number}", text="\n".join(texts), title=title, metadata={"number": number}
@@ -85,7 +88,8 @@ def query(number: int) -> LegsRequest:
         )
     )
     condition: Filter | None = Range(key="number", lt=DOCUMENTS // 3) if number % 4 == 0 else None
-    return LegsRequest(text=clauses, vector=bag(words), filter=condition, k=50)
+    sparse = sparse_of(" ".join(words))
+    return LegsRequest(text=clauses, vector=bag(words), sparse=sparse, filter=condition, k=50)
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +109,7 @@ def both(
 
 
 def test_the_top_of_each_leg_is_the_same(both: tuple[Store, Store]) -> None:
-    overlaps: dict[str, list[float]] = {"bm25": [], "vector": []}
+    overlaps: dict[str, list[float]] = {"bm25": [], "vector": [], "sparse": []}
     for number in range(80):
         request = query(number)
         found = [store.search("parity", request) for store in both]
@@ -116,8 +120,9 @@ def test_the_top_of_each_leg_is_the_same(both: tuple[Store, Store]) -> None:
             assert ours.total == theirs.total
             # The scores themselves agree, not only their order.
             common = dict(ours.hits).keys() & dict(theirs.hits).keys()
+            near = {"rel": 1e-6} if leg == "sparse" else {"rel": 1e-3, "abs": 1e-4}
             assert [dict(ours.hits)[chunk] for chunk in common] == pytest.approx(
-                [dict(theirs.hits)[chunk] for chunk in common], rel=1e-3, abs=1e-4
+                [dict(theirs.hits)[chunk] for chunk in common], **near
             )
             tops = [{chunk for chunk, _ in each.hits[:TOP]} for each in (ours, theirs)]
             shares.append(len(tops[0] & tops[1]) / max(len(tops[0]), len(tops[1]), 1))

@@ -8,7 +8,14 @@ from typing import Any
 from server.documents import Chunk, Document
 from server.stores.audit import Audited, AuditedChunk, Drift
 from server.stores.elasticsearch import indices, orphans, switches
-from server.stores.elasticsearch.chunk_hits import Hit, hits_of, scan, vector_of, windows_in
+from server.stores.elasticsearch.chunk_hits import (
+    Hit,
+    hits_of,
+    scan,
+    sparse_in,
+    vector_of,
+    windows_in,
+)
 from server.stores.elasticsearch.client import Client
 from server.stores.elasticsearch.layout import Layout, Layouts
 from server.stores.elasticsearch.records import Record, metadata_from, read_whole, refresh
@@ -150,6 +157,7 @@ def _chunk(hit: Hit) -> AuditedChunk:
         revision=source.get("revision", 0),
         vector=vector_of(hit),
         windows=None if windows is None else unpack(windows),
+        sparse=sparse_in(hit),
         title=source.get("title", ""),
         source=source.get("source", ""),
         metadata=metadata_from(source.get("metadata", {})),

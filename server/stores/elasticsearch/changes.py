@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from server import sparse
 from server.documents import Document, IndexedChunk
 from server.stores.contract import Write
 from server.stores.elasticsearch.bulk import Operation
@@ -149,6 +150,9 @@ def put_operations(
             body["vector"] = vector_json(indexed.vector)
         if indexed.windows is not None:
             body["windows"] = base64.b64encode(pack(indexed.windows)).decode()
+        if indexed.sparse is not None:
+            body["sparse"] = sparse.as_json(indexed.sparse)
+            body["sparse_kept"] = base64.b64encode(sparse.pack(indexed.sparse)).decode()
         yield Operation("index", _chunk(chunk.id, target.version(revision)), body)
 
 

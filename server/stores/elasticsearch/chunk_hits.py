@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from server.documents import Chunk, Vector
+from server.sparse import SparseWeights, unpack
 from server.stores.contract import OwnedChunk
 from server.stores.elasticsearch.client import Client
 from server.stores.elasticsearch.errors import from_cause
@@ -76,13 +77,23 @@ def vector_of(hit: Hit) -> Vector | None:
 
 def windows_in(hit: Hit) -> bytes | None:
     """As they lie there; empty where that is no base64."""
-    found = hit["_source"].get("windows")
+    return _bytes_in(hit, "windows")
+
+
+def _bytes_in(hit: Hit, field: str) -> bytes | None:
+    found = hit["_source"].get(field)
     if found is None:
         return None
     try:
         return base64.b64decode(found, validate=True)
     except (binascii.Error, TypeError, ValueError):
         return b""
+
+
+def sparse_in(hit: Hit) -> SparseWeights | None:
+    """As they lie there."""
+    found = _bytes_in(hit, "sparse_kept")
+    return None if found is None else unpack(found)
 
 
 def stored_chunks(
@@ -96,7 +107,13 @@ def stored_chunks(
             continue  # stands twice; an audit shows it
         if vector is not None:
             vector = (vector / np.linalg.norm(vector)).astype(np.float32)
-        stored = StoredChunk(chunk=chunk, vector=vector, windows=unpack_sound(windows_in(hit)))
+        sparse = sparse_in(hit)
+        stored = StoredChunk(
+            chunk=chunk,
+            vector=vector,
+            windows=unpack_sound(windows_in(hit)),
+            sparse=sparse if sparse and sparse.sound else None,
+        )
         found.setdefault(chunk.document_id, []).append(stored)
     return {
         document_id: tuple(sorted(chunks, key=lambda each: each.chunk.position))
@@ -142,7 +159,7 @@ def owned_chunks(client: Client, index: str) -> Iterator[OwnedChunk]:
             sort=["document_id", "id"],
             search_after=after,
             size=_PAGE,
-            source_excludes=["vector"],
+            source_excludes=["vector", "windows", "sparse_kept"],
             docvalue_fields=[{"field": "labels"}],
             track_total_hits=False,
             allow_partial_search_results=False,

@@ -212,10 +212,11 @@ class ElasticsearchGenerations:
         layout = self._layouts.get(collection, fresh=True)
         live = self._fenced(layout, fence)
         _check_edition(edition, at_least=live.edition + 1)
-        kept = (live.recipe.dimensions, live.recipe.windows)
-        if (recipe.dimensions, recipe.windows) != kept:
+        kept = (live.recipe.dimensions, live.recipe.windows, live.recipe.sparse)
+        if (recipe.dimensions, recipe.windows, recipe.sparse) != kept:
             raise InvalidInput(
-                "A generation's vectors keep their dimensions and windows; rebuild the collection.",
+                "A generation's vectors keep their dimensions and windows, and their sparse weights; "
+                "rebuild the collection.",
                 field="recipe",
             )
         # Both recipes are there before the step that says which of them counts.

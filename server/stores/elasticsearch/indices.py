@@ -30,6 +30,8 @@ def chunks_mapping(recipe: Recipe) -> dict[str, Any]:
         del made["properties"]["vector"]
     if not recipe.windows:
         del made["properties"]["windows"]
+    if not recipe.sparse:
+        del made["properties"]["sparse"], made["properties"]["sparse_kept"]
     return {**made, "_meta": {"recipes": {"1": recipe.as_json()}}}
 
 

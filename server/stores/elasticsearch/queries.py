@@ -7,6 +7,7 @@ import numpy as np
 
 from server.documents import Vector
 from server.errors import InvalidInput, TanyuanError
+from server.sparse import SparseWeights
 from server.stores.contract import MAX_DEPTH, Leg, LegsRequest, TextClause
 from server.stores.elasticsearch.errors import from_cause
 from server.stores.filters import All, Any, Exists, Filter, Not, Range, Terms, encode_value
@@ -110,9 +111,13 @@ def text_query(weights: Mapping[tuple[str, str], float], *, at_most: int | None 
     return {"bool": {"should": should, "minimum_should_match": 1}}
 
 
-def text_search(query: Json, condition: Filter | None, k: int) -> Json:
+def text_search(
+    query: Json, condition: Filter | None, k: int, *, holding: Sequence[str] = ()
+) -> Json:
     """The BM25 retriever's search: all matches counted, ties by chunk id."""
-    if condition is not None:
+    if holding:
+        query = {"bool": {"must": [query], "filter": [holding_query(holding, condition)]}}
+    elif condition is not None:
         query = {"bool": {"must": [query], "filter": [filter_query(condition)]}}
     return {
         "query": query,
@@ -153,6 +158,28 @@ def vector_search(vector: Vector, condition: Filter | None, k: int) -> Json:
     return {"knn": knn, "size": k, "_source": False}
 
 
+def sparse_search(
+    weights: SparseWeights, condition: Filter | None, k: int, *, at_most: int | None = None
+) -> Json:
+    """The sparse retriever's search: products of weights, summed. ``at_most``: keep the heaviest tokens."""
+    items = list(zip(weights.ids.tolist(), weights.weights.tolist(), strict=True))
+    if at_most is not None:
+        items = sorted(items, key=lambda item: -item[1])[:at_most]
+    should = [
+        {"term": {"sparse": {"value": str(token), "boost": weight}}} for token, weight in items
+    ]
+    query: Json = {"bool": {"should": should, "minimum_should_match": 1}}
+    if condition is not None:
+        query = {"bool": {"must": [query], "filter": [filter_query(condition)]}}
+    return {
+        "query": query,
+        "size": k,
+        "sort": ["_score", {"id": "asc"}],
+        "track_total_hits": False,
+        "_source": False,
+    }
+
+
 def vector_json(vector: Vector) -> list[float]:
     """Scaled to length 1 more exactly than float32 is, in as many digits as float32 holds."""
     exact = vector.astype(np.float64)
@@ -160,16 +187,24 @@ def vector_json(vector: Vector) -> list[float]:
 
 
 def leg_searches(
-    request: LegsRequest, *, with_vector: bool = True, at_most: int | None = None
+    request: LegsRequest,
+    *,
+    with_vector: bool = True,
+    with_sparse: bool = True,
+    at_most: int | None = None,
 ) -> dict[str, Json]:
     """Leg → body of its search, for the legs that have something to look for."""
     searches: dict[str, Json] = {}
     weights = term_weights(request.text or ())
     if weights:
         query = text_query(weights, at_most=at_most)
-        searches["bm25"] = text_search(query, request.filter, request.k)
+        searches["bm25"] = text_search(query, request.filter, request.k, holding=request.holding)
     if request.vector is not None and with_vector:
         searches["vector"] = vector_search(request.vector, request.filter, request.k)
+    if request.sparse is not None and len(request.sparse.ids) and with_sparse:
+        searches["sparse"] = sparse_search(
+            request.sparse, request.filter, request.k, at_most=at_most
+        )
     return searches
 
 
@@ -181,6 +216,8 @@ def read_leg(name: str, response: Json) -> Leg | TanyuanError:
     if name == "bm25":
         # Ranked by Elasticsearch with ties by id, which a float32 rounded twice must not undo.
         ranked = [(hit["_id"], float(hit["_score"]) / _BM25_FACTOR) for hit in hits]
+    elif name == "sparse":
+        ranked = [(hit["_id"], float(hit["_score"])) for hit in hits]
     else:
         # Elasticsearch's score of a dot product is (1 + cosine) / 2.
         scored = [(hit["_id"], 2.0 * float(hit["_score"]) - 1.0) for hit in hits]

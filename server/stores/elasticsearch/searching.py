@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from server.errors import CollectionNotFound, GenerationChanged, InvalidInput, TanyuanError
-from server.stores.checks import check_request, no_vectors
+from server.stores.checks import check_request, no_sparse, no_vectors
 from server.stores.contract import Leg, Legs, LegsRequest
 from server.stores.elasticsearch import queries
 from server.stores.elasticsearch.client import Client
@@ -53,15 +53,21 @@ class Searcher:
         errors: dict[str, TanyuanError] = {}
         if request.vector is not None and not dimensions:
             errors["vector"] = no_vectors(collection)
-        searches = queries.leg_searches(request, with_vector=dimensions > 0)
+        has_sparse = bool(live.recipe.sparse)
+        if request.sparse is not None and not has_sparse:
+            errors["sparse"] = no_sparse(collection)
+        searches = queries.leg_searches(request, with_vector=dimensions > 0, with_sparse=has_sparse)
         answers = self._send(collection, searches, deadline)
-        failed = answers["bm25"][0] if "bm25" in answers else None
-        if isinstance(failed, TooManyClauses):
+        long = {leg: each for leg, (each, _) in answers.items() if isinstance(each, TooManyClauses)}
+        if long:
             # Long texts as queries: as many of the terms as this node takes, room left for filters.
-            limited = queries.leg_searches(request, at_most=failed.limit // 2)
-            answers |= self._send(collection, {"bm25": limited["bm25"]}, deadline)
+            most = min(each.limit for each in long.values()) // 2
+            limited = queries.leg_searches(request, at_most=most)
+            answers |= self._send(collection, {leg: limited[leg] for leg in long}, deadline)
         self._check_generation(collection, live, answers)
         legs: dict[str, Leg] = {} if request.text is None else {"bm25": Leg()}
+        if request.sparse is not None and has_sparse:
+            legs["sparse"] = Leg()
         for name, (answer, _) in answers.items():
             if isinstance(answer, TanyuanError):
                 errors[name] = answer
@@ -69,7 +75,11 @@ class Searcher:
             else:
                 legs[name] = answer
         return Legs(
-            generation=live.id, bm25=legs.get("bm25"), vector=legs.get("vector"), errors=errors
+            generation=live.id,
+            bm25=legs.get("bm25"),
+            vector=legs.get("vector"),
+            sparse=legs.get("sparse"),
+            errors=errors,
         )
 
     def _check_generation(

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from itertools import islice
 
+from server import sparse
 from server.documents import Chunk, Document
 from server.stores.audit import Audited, AuditedChunk, Drift, DriftKind
 from server.stores.embedded.changes import Change
@@ -203,13 +204,15 @@ def _chunks(
 ) -> Iterator[AuditedChunk]:
     labels = connection.execute("SELECT key, value FROM labels WHERE version = ?", (version,))
     terms = tuple(sorted(label_terms(labels.fetchall())))
-    for number, position, text, start, end, headings, vector, windows in connection.execute(
+    for number, position, text, start, end, headings, *packed in connection.execute(
         'SELECT c.id, c.position, c.text, c.start, c."end", c.headings, '
-        "CAST(v.vector AS BLOB), CAST(w.windows AS BLOB) "
+        "CAST(v.vector AS BLOB), CAST(w.windows AS BLOB), CAST(s.weights AS BLOB) "
         "FROM chunks c LEFT JOIN vectors v ON v.chunk = c.id LEFT JOIN windows w ON w.chunk = c.id "
+        "LEFT JOIN sparse s ON s.chunk = c.id "
         "WHERE c.version = ? AND c.generation = ?",
         (version, generation),
     ):
+        vector, windows, weights = packed
         yield AuditedChunk(
             key=str(number),
             chunk=Chunk(
@@ -223,6 +226,7 @@ def _chunks(
             revision=revision,
             vector=vector_in(vector),
             windows=None if windows is None else unpack(windows),
+            sparse=None if weights is None else sparse.unpack(weights),
             labels=terms,
         )
 

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
+from server import sparse
 from server.documents import Document, IndexedChunk
 from server.errors import DocumentNotFound, RevisionConflict
 from server.stores.contract import Deleted, Write, Written
@@ -209,6 +210,11 @@ class Change:
         if indexed.windows is not None:
             self._connection.execute(
                 "INSERT INTO windows VALUES (?, ?)", (number, pack(indexed.windows))
+            )
+        if indexed.sparse is not None:
+            self._connection.execute(
+                "INSERT INTO sparse VALUES (?, ?, ?, ?)",
+                (number, self._generation, version, sparse.pack(indexed.sparse)),
             )
 
 

@@ -38,6 +38,7 @@ from server.stores.embedded.searches import Searches
 from server.stores.embedded.states import State, named, numbered, read_state
 from server.stores.embedded.text_follower import generation_folder, text_folder
 from server.stores.embedded.text_index import TextIndex
+from server.stores.embedded.vectors import VectorEngine
 from server.stores.generations import Generation
 
 _RESERVE = 16 * 1024 * 1024  # bytes left free on the disk, for deletes and the text index's merges
@@ -57,12 +58,15 @@ def sync_folder(folder: Path) -> None:
 class OpenCollection:
     """Thread-safe. Its folder's name is ``<collection>.<unique>``, so a path never comes back."""
 
-    def __init__(self, folder: Path, *, lock_timeout: float) -> None:
+    def __init__(self, folder: Path, *, lock_timeout: float, engine: VectorEngine) -> None:
         self.folder = folder
         self.name = folder.name.partition(".")[0]
         self.lock = WriteLock(folder, timeout=lock_timeout)
         self.database = Database(folder / "collection.db")
-        self.searches = Searches(folder, self.name, self.database, self.lock, lambda: not self.gone)
+        self.engine = engine
+        self.searches = Searches(
+            folder, self.name, self.database, self.lock, lambda: not self.gone, engine
+        )
         self._lock_timeout = lock_timeout
 
     @staticmethod
@@ -81,6 +85,7 @@ class OpenCollection:
         sync_folder(folder)
 
     def close(self) -> None:
+        self.searches.close()
         self.database.close()
 
     @property
@@ -220,13 +225,13 @@ class OpenCollection:
         state = self.state()
         if state.text_sequence < state.sequence:
             with self.writing(), vendor_errors(self.folder):
-                self.searches.text(self.state().generation).follow()
+                self.searches.follow(self.state().generation)
 
     def follow(self) -> None:
-        """Bring the live text index up to a change that is stored by now. Needs the write lock."""
+        """Bring the live indexes up to a change that is stored by now. Needs the write lock."""
         try:
             with vendor_errors(self.folder):
-                self.searches.text(self.state().generation).follow()
+                self.searches.follow(self.state().generation)
         except StoreFull as error:
             raise StoreFull(
                 f"The change is stored, but search can't see it yet. {error.message}"
@@ -237,7 +242,8 @@ class OpenCollection:
         chars = sum(len(write.document.text) for write in writes)
         chunks = [chunk for write in writes for chunk in write.chunks]
         windows = sum(chunk.windows.size for chunk in chunks if chunk.windows is not None)
-        needed = _RESERVE + 12 * chars + 8_192 * len(chunks) + 2 * windows
+        tokens = sum(len(chunk.sparse.ids) for chunk in chunks if chunk.sparse is not None)
+        needed = _RESERVE + 12 * chars + 8_192 * len(chunks) + 2 * windows + 12 * tokens
         free = shutil.disk_usage(self.folder).free
         if free < needed:
             raise StoreFull(

@@ -123,6 +123,7 @@ class EmbeddedGenerations:
             keep = {opened.folder / generation_folder(number) for number in known}
             for folder in {*opened.folder.glob("generations/*")} - keep:
                 shutil.rmtree(folder, ignore_errors=True)
+            opened.engine.keep(opened.folder, known)
 
     def pending(self, collection: str, generation: str) -> Iterator[Pending]:
         with self._opened(collection) as opened:
@@ -195,6 +196,7 @@ class EmbeddedGenerations:
                 live = opened.state(number).state == "live"
                 if not live:
                     opened.searches.text(number).settle()
+                    opened.searches.follow_vectors(number)
             if live:
                 opened.refresh()
 
@@ -217,7 +219,7 @@ class EmbeddedGenerations:
             number = numbered(generation)
             with opened.settling(number), opened.writing():
                 _require_fence(opened.state(number), fence)
-                opened.searches.text(number).follow()
+                opened.searches.follow(number)
                 with opened.database.writing() as connection:
                     connection.execute("UPDATE generations SET state = 'kept' WHERE state = 'live'")
                     connection.execute(
@@ -237,11 +239,11 @@ class EmbeddedGenerations:
                         f"{edition} is not above it.",
                         field="edition",
                     )
-                kept = (state.recipe.dimensions, state.recipe.windows)
-                if (recipe.dimensions, recipe.windows) != kept:
+                kept = (state.recipe.dimensions, state.recipe.windows, state.recipe.sparse)
+                if (recipe.dimensions, recipe.windows, recipe.sparse) != kept:
                     raise InvalidInput(
-                        "A generation's vectors keep their dimensions and windows; rebuild the "
-                        "collection.",
+                        "A generation's vectors keep their dimensions and windows, and their sparse "
+                        "weights; rebuild the collection.",
                         field="recipe",
                     )
                 connection.execute(

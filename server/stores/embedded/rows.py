@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from server import sparse
 from server.documents import Chunk, Document, MetadataValue, Passage, StoredDocument, Vector
 from server.stores.contract import DocumentState, OwnedChunk
 from server.stores.embedded.text_index import TextEntry
@@ -205,11 +206,12 @@ def chunks(
 ) -> dict[str, tuple[StoredChunk, ...]]:
     """What the generation has of documents, by position; vectors that are damaged are none."""
     found: dict[str, list[StoredChunk]] = {}
-    for document_id, position, text, start, end, headings, vector, packed in connection.execute(
+    for document_id, position, text, start, end, headings, *packed in connection.execute(
         'SELECT d.document_id, c.position, c.text, c.start, c."end", c.headings, '
-        "CAST(v.vector AS BLOB), CAST(w.windows AS BLOB) "
+        "CAST(v.vector AS BLOB), CAST(w.windows AS BLOB), CAST(s.weights AS BLOB) "
         "FROM documents d JOIN chunks c ON c.version = d.version AND c.generation = ? "
         "LEFT JOIN vectors v ON v.chunk = c.id LEFT JOIN windows w ON w.chunk = c.id "
+        "LEFT JOIN sparse s ON s.chunk = c.id "
         "WHERE d.document_id IN (SELECT value FROM json_each(?)) ORDER BY c.position",
         (generation, json.dumps(list(document_ids))),
     ):
@@ -221,13 +223,16 @@ def chunks(
             end=end,
             headings=tuple(json.loads(headings)),
         )
+        vector, rows, weights = packed
         kept = vector_in(vector)
         if kept is not None and not (kept.shape == (dimensions,) and np.isfinite(kept).all()):
             kept = None
-        windows = unpack_sound(packed)
+        windows = unpack_sound(rows)
         if windows is not None and windows.shape[1] != dimensions:
             windows = None
-        stored = StoredChunk(chunk=chunk, vector=kept, windows=windows)
+        stored = StoredChunk(
+            chunk=chunk, vector=kept, windows=windows, sparse=sparse.unpack_sound(weights)
+        )
         found.setdefault(document_id, []).append(stored)
     return {document_id: tuple(chunks) for document_id, chunks in found.items()}
 

@@ -3,7 +3,7 @@
 import sqlite3
 from datetime import UTC, datetime
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 # Every document version, chunk and removal takes the next number of one counter (state.sequence) as
 # its primary key, so "what changed since n" is a range of primary keys in each table, and a version
@@ -82,6 +82,12 @@ CREATE TABLE windows (
     chunk INTEGER PRIMARY KEY REFERENCES chunks ON DELETE CASCADE,
     windows BLOB NOT NULL
 );
+CREATE TABLE sparse (
+    chunk INTEGER PRIMARY KEY REFERENCES chunks ON DELETE CASCADE,
+    generation INTEGER NOT NULL,
+    version INTEGER NOT NULL,
+    weights BLOB NOT NULL
+);
 CREATE TABLE removals (
     sequence INTEGER PRIMARY KEY,
     generation INTEGER NOT NULL,
@@ -134,7 +140,17 @@ _FROM_2 = (
     )""",
     "PRAGMA user_version = 3",
 )
-_STEPS = {1: _FROM_1 + _FROM_2, 2: _FROM_2}
+# Version 3 kept no sparse weights.
+_FROM_3 = (
+    """CREATE TABLE sparse (
+        chunk INTEGER PRIMARY KEY REFERENCES chunks ON DELETE CASCADE,
+        generation INTEGER NOT NULL,
+        version INTEGER NOT NULL,
+        weights BLOB NOT NULL
+    )""",
+    "PRAGMA user_version = 4",
+)
+_STEPS = {1: _FROM_1 + _FROM_2 + _FROM_3, 2: _FROM_2 + _FROM_3, 3: _FROM_3}
 
 
 def migrate(connection: sqlite3.Connection) -> bool:

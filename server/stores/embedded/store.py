@@ -35,9 +35,11 @@ from server.stores.embedded.audits import EmbeddedAudits
 from server.stores.embedded.backups import copy_in, copy_out
 from server.stores.embedded.collection import OpenCollection, sync_folder
 from server.stores.embedded.database import vendor_errors
+from server.stores.embedded.faiss_index import FaissEngine
 from server.stores.embedded.generations import EmbeddedGenerations
 from server.stores.embedded.locks import WriteLock
 from server.stores.embedded.notes import EmbeddedNotes
+from server.stores.embedded.vectors import VectorEngine
 from server.stores.fences import LIFT_SECONDS, await_unfenced
 from server.stores.filters import Filter
 from server.stores.generations import Generation, Generations
@@ -52,9 +54,9 @@ class EmbeddedStore:
 
     ``lock_timeout``: seconds that a write waits for other writers before StoreTimeout.
     ``lift_seconds``: seconds that a delete waits for a fence before it takes the maker for dead.
+    ``engine``: what finds nearest vectors; FAISS where none is given. The store closes it.
     """
 
-    kind = "embedded"
     follow_seconds = 0.0  # every read looks
 
     def __init__(
@@ -63,7 +65,10 @@ class EmbeddedStore:
         *,
         lock_timeout: float = LOCK_TIMEOUT,
         lift_seconds: float = LIFT_SECONDS,
+        engine: VectorEngine | None = None,
     ) -> None:
+        self._engine = engine or FaissEngine()
+        self.kind = self._engine.kind
         self._folder = folder.absolute()
         self._place = self._folder / "collections"
         self._lock_timeout = lock_timeout
@@ -81,6 +86,7 @@ class EmbeddedStore:
                 if alone:  # what killed processes left
                     for left in self._place.glob(".*"):
                         shutil.rmtree(left, ignore_errors=True)
+                    self._engine.keep_collections(self._folders())
 
     def create_collection(
         self,
@@ -144,6 +150,7 @@ class EmbeddedStore:
                 collection.folder.rename(trash)
                 sync_folder(self._place)
             collection.close()
+            self._engine.keep(collection.folder, ())
             shutil.rmtree(trash, ignore_errors=True)  # a remainder goes when the store opens again
             return documents
 
@@ -236,8 +243,8 @@ class EmbeddedStore:
             self._require_open()
             count = len(self._folders())
         return (
-            f"embedded store in {self._folder}: {count} collections; SQLite "
-            f"{sqlite3.sqlite_version}, tantivy {version('tantivy')}, FAISS {version('faiss-cpu')}"
+            f"{self.kind} store in {self._folder}: {count} collections; SQLite "
+            f"{sqlite3.sqlite_version}, tantivy {version('tantivy')}, {self._engine.describe()}"
         )
 
     def close(self) -> None:
@@ -246,6 +253,7 @@ class EmbeddedStore:
             collections, self._open = self._open, {}
         for collection in collections.values():
             collection.close()
+        self._engine.close()
 
     @contextlib.contextmanager
     def _drafted(self, name: str) -> Iterator[Path]:
@@ -291,7 +299,9 @@ class EmbeddedStore:
             folder = self._folder_of(name)
             if folder is None:
                 raise CollectionNotFound(f"There is no collection {name}.")
-            self._open[name] = OpenCollection(folder, lock_timeout=self._lock_timeout)
+            self._open[name] = OpenCollection(
+                folder, lock_timeout=self._lock_timeout, engine=self._engine
+            )
             return self._open[name]
 
     def _folder_of(self, name: str) -> Path | None:

@@ -16,6 +16,7 @@ _STRAY = {
     "terms": _NO_CHUNK,
     "vectors": _NO_CHUNK,
     "windows": _NO_CHUNK,
+    "sparse": _NO_CHUNK,
     "texts": _NO_DOCUMENT,
     "derivations": _NO_DOCUMENT,
     "labels": "version NOT IN (SELECT version FROM documents UNION SELECT version FROM chunks)",

@@ -92,8 +92,8 @@ class TextFollower:
         """Make the index anew. The caller holds the write lock."""
         self._mend(TextIndexDamaged(reason), contextlib.nullcontext)
 
-    def containing(self, fields: tuple[str, ...], terms: tuple[str, ...]) -> Iterator[str]:
-        """Ids of chunks of which one of ``fields`` holds every term, by chunk number."""
+    def containing(self, terms: tuple[str, ...]) -> Iterator[str]:
+        """Ids of chunks whose bigrams, or whose title's, hold every term, by chunk number."""
         state = self._state()
         try:
             text = self._index(state)
@@ -101,7 +101,7 @@ class TextFollower:
             self._mend_found(damage, state)
             text = self._index(self._state())
         try:
-            for numbers in text.containing(fields, terms):
+            for numbers in text.containing(terms):
                 with self._database.reading() as connection:
                     names = rows.chunk_ids(connection, numbers)
                 yield from (names[number] for number in numbers if number in names)
@@ -110,35 +110,31 @@ class TextFollower:
 
     def count_holding(
         self,
-        fields: tuple[str, ...],
         phrases: Sequence[Sequence[str]],
         condition: Filter | None,
     ) -> list[int]:
         """For each phrase, how many chunks that meet the condition hold it."""
         state = self._current()
         try:
-            return self._count_holding(state, fields, phrases, condition)
+            return self._count_holding(state, phrases, condition)
         except TextIndexDamaged as damage:
             self._mend_found(damage, state)
         try:
-            return self._count_holding(self._state(), fields, phrases, condition)
+            return self._count_holding(self._state(), phrases, condition)
         except TextIndexDamaged as again:
             raise self._unusable(again) from again
 
     def _count_holding(
         self,
         state: State,
-        fields: tuple[str, ...],
         phrases: Sequence[Sequence[str]],
         condition: Filter | None,
     ) -> list[int]:
         text = self._index(state)
         if condition is None:
-            return text.count_holding(fields, phrases, None)
+            return text.count_holding(phrases, None)
         with self._database.reading() as connection:
-            return text.count_holding(
-                fields, phrases, text_query(condition, text.schema, connection)
-            )
+            return text.count_holding(phrases, text_query(condition, text.schema, connection))
 
     def numbers(self) -> Iterator[int]:
         """Numbers of all chunks that the index has, ascending. Raises TextIndexDamaged."""
@@ -189,6 +185,7 @@ class TextFollower:
                 condition,
                 request.k,
                 lambda numbers: rows.chunk_ids(connection, numbers),
+                holding=request.holding,
             )
 
     def _index(self, state: State) -> TextIndex:

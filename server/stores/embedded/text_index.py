@@ -21,6 +21,7 @@ from server.stores.filters import ALWAYS
 if TYPE_CHECKING:
     import tantivy
 
+_PHRASE_FIELDS = ("bigrams", "title_bigrams")
 _LUCENE = 1 / 2.2
 _ID = "chunk"
 _WRITER_BYTES = 64_000_000
@@ -159,12 +160,15 @@ class TextIndex:
         condition: "tantivy.Query | None",
         k: int,
         names: Callable[[list[int]], dict[int, str]],
+        *,
+        holding: Sequence[str] = (),
     ) -> tuple[list[tuple[str, float]], int]:
         """((chunk id, score) by falling score and then chunk id, how many match).
 
-        ``names`` gives the chunk ids of chunk numbers; a hit without one is left out.
+        ``names`` gives the chunk ids of chunk numbers; a hit without one is left out. ``holding``: as
+        in LegsRequest.
         """
-        query = self._query(clauses, condition)
+        query = self._query(clauses, condition, holding)
         if query is None:
             return [], 0
         with _damage_named():
@@ -199,42 +203,54 @@ class TextIndex:
                 },
             )
 
-    def containing(self, fields: Sequence[str], terms: Sequence[str]) -> Iterator[list[int]]:
-        """Pages of ascending numbers of the chunks of which one of ``fields`` holds every term."""
-        return self._pages(self._holding(fields, terms)) if terms else iter(())
+    def containing(self, terms: Sequence[str]) -> Iterator[list[int]]:
+        """Pages of ascending numbers of the chunks whose bigrams, or whose title's, hold every term."""
+        return self._pages(self._holding(terms)) if terms else iter(())
 
     def count_holding(
         self,
-        fields: Sequence[str],
         phrases: Sequence[Sequence[str]],
         condition: "tantivy.Query | None",
     ) -> list[int]:
-        """For each phrase, how many chunks that meet the condition hold every term, each in one of
-        ``fields``; 0 for a phrase without terms."""
+        """For each phrase, how many chunks that meet the condition hold every term, each in their
+        bigrams or their title's; 0 for a phrase without terms."""
         import tantivy  # noqa: PLC0415
 
         query, occur = tantivy.Query, tantivy.Occur
         counts = []
         for terms in phrases:
             wanted = [] if condition is None else [(occur.Must, condition)]
-            for term in dict.fromkeys(terms):
-                either = [
-                    (occur.Should, query.term_query(self.schema, field, term, "basic"))
-                    for field in fields
-                ]
-                wanted.append((occur.Must, query.boolean_query(either)))
+            wanted += self._each_of(terms)
             with _damage_named():
                 found = self._searcher.search(query.boolean_query(wanted), limit=1)
             counts.append(int(found.count) if terms else 0)  # type: ignore[attr-defined]
         return counts
 
-    def _holding(self, fields: Sequence[str], terms: Sequence[str]) -> "tantivy.Query":
-        """Chunks of which one of ``fields`` holds every term."""
+    def _each_of(self, terms: Sequence[str]) -> "list[tuple[tantivy.Occur, tantivy.Query]]":
+        """Conditions that hold for chunks that have every term in their bigrams or their title's."""
+        import tantivy  # noqa: PLC0415
+
+        query, occur = tantivy.Query, tantivy.Occur
+        return [
+            (
+                occur.Must,
+                query.boolean_query(
+                    [
+                        (occur.Should, query.term_query(self.schema, field, term, "basic"))
+                        for field in _PHRASE_FIELDS
+                    ]
+                ),
+            )
+            for term in dict.fromkeys(terms)
+        ]
+
+    def _holding(self, terms: Sequence[str]) -> "tantivy.Query":
+        """Chunks whose bigrams, or whose title's, hold every term."""
         import tantivy  # noqa: PLC0415
 
         query, occur = tantivy.Query, tantivy.Occur
         either = []
-        for field in fields:
+        for field in _PHRASE_FIELDS:
             found = [
                 (occur.Must, query.term_query(self.schema, field, term, "basic"))
                 for term in dict.fromkeys(terms)
@@ -272,7 +288,10 @@ class TextIndex:
             after = int(hits[-1][0])
 
     def _query(
-        self, clauses: Sequence[TextClause], condition: "tantivy.Query | None"
+        self,
+        clauses: Sequence[TextClause],
+        condition: "tantivy.Query | None",
+        holding: Sequence[str],
     ) -> "tantivy.Query | None":
         import tantivy  # noqa: PLC0415
 
@@ -293,8 +312,10 @@ class TextIndex:
                 for (field, term), weight in weights.items()
             ]
         )
-        if condition is None:
+        conditions = self._each_of(holding)
+        if condition is not None:
+            conditions.append((occur.Must, condition))
+        if not conditions:
             return wanted
-        return query.boolean_query(
-            [(occur.Must, wanted), (occur.Must, query.const_score_query(condition, 0.0))]
-        )
+        unscored = query.const_score_query(query.boolean_query(conditions), 0.0)
+        return query.boolean_query([(occur.Must, wanted), (occur.Must, unscored)])

@@ -42,7 +42,7 @@ function text(hit, words) {
 
 /** Rank and score in each list: scores of different scales stand apart. */
 function why(hit, words) {
-  const rows = ["bm25", "vector", "fused", "rerank"]
+  const rows = ["bm25", "vector", "sparse", "fused", "rerank"]
     .filter((name) => name in hit.ranks)
     .map((name) => make("tr", {}, make("th", { scope: "row" }, words.rankers[name]), make("td", {}, `#${hit.ranks[name]}`), make("td", {}, hit.scores[name].toFixed(4))));
   const metadata = Object.entries(hit.metadata).map(([key, value]) => make("tr", {}, make("th", { scope: "row" }, key), make("td", { colSpan: 2 }, [value].flat().join(", "))));

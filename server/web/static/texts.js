@@ -22,9 +22,9 @@ export const TEXTS = {
     nothingHint: "可以换个说法、减少词语，或改用“综合”检索。", noMore: "没有更多结果了。", comma: "、",
     page: (n) => `第 ${n} 页`, degraded: "部分功能未启用：", why: "排名依据", more: (n) => `同一文档另有 ${n} 段`,
     ranker: "排序器", rank: "名次", score: "分数", whole: "显示全文", shorter: "收起",
-    rankers: { bm25: "关键词 BM25", vector: "语义向量", fused: "融合", rerank: "重排序" },
+    rankers: { bm25: "关键词 BM25", vector: "语义向量", sparse: "学得词权", fused: "融合", rerank: "重排序" },
     stageNames: {
-      bm25: "关键词", vector: "语义", rerank: "重排序", generator: "回答模型", analyze: "分词", embed: "查询向量", retrieve: "检索",
+      bm25: "关键词", vector: "语义", sparse: "学得词权", rerank: "重排序", generator: "回答模型", analyze: "分词", embed: "查询向量", retrieve: "检索",
       fuse: "融合", rerank_passages: "取重排段落", passages: "取段落", highlight: "标亮",
     },
     status: { answered: "", partial: "未完成", refused: "资料中没有答案", extract: "原文摘录（未使用语言模型）" },
@@ -61,9 +61,9 @@ export const TEXTS = {
     nothingHint: "Try other or fewer words, or search by both words and meaning.", noMore: "There are no more results.", comma: ", ",
     page: (n) => `Page ${n}`, degraded: "Running without: ", why: "Why this rank", more: (n) => `${n} more in this document`,
     ranker: "Ranker", rank: "Rank", score: "Score", whole: "Show all", shorter: "Show less",
-    rankers: { bm25: "Words (BM25)", vector: "Meaning (vector)", fused: "Fused", rerank: "Reranked" },
+    rankers: { bm25: "Words (BM25)", vector: "Meaning (vector)", sparse: "Learned word weights", fused: "Fused", rerank: "Reranked" },
     stageNames: {
-      bm25: "words", vector: "meaning", rerank: "reranking", generator: "answering model", analyze: "analysis", embed: "query vector",
+      bm25: "words", vector: "meaning", sparse: "learned word weights", rerank: "reranking", generator: "answering model", analyze: "analysis", embed: "query vector",
       retrieve: "retrieval", fuse: "fusion", rerank_passages: "passages to rerank", passages: "passages", highlight: "highlights",
     },
     status: { answered: "", partial: "Incomplete", refused: "The documents do not say", extract: "Quoted from the documents (no language model)" },

@@ -217,10 +217,9 @@ def _sentences(model: str, settings: Settings) -> tuple[Path | None, str]:
     if folder is None or not weights.is_whole(folder):
         return None, weights.not_here(model, settings.models_folder)
     if find_spec("sentence_transformers") is None:
-        return None, (
-            "sentence-transformers is not installed: run scripts/run without --light, or pip install "
-            f"'tanyuan[bge]' (weights lie in {folder})"
-        )
+        from server.models.sentence_transformers import NOT_INSTALLED  # noqa: PLC0415
+
+        return None, f"{NOT_INSTALLED} (weights lie in {folder})"
     return folder, ""
 
 

@@ -4,14 +4,12 @@ The weights stay in 4 bits and ONNX Runtime multiplies them by activations in 8,
 (DECISIONS.md). The table of words is not part of the graph: its rows are read where they are needed.
 """
 
-from collections.abc import Sequence
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
-from onnx import NodeProto, TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 
 from server.models.e5_weights import BLOCK, Packed, Shape, scales, values
+from server.models.graph_nodes import GraphNodes
 
 FUSED = "com.microsoft"  # ONNX Runtime's own operators
 OPSETS = [helper.make_opsetid("", 17), helper.make_opsetid(FUSED, 1)]
@@ -28,12 +26,12 @@ def build(packed: Packed) -> bytes:
     return _Builder(packed).model()
 
 
-class _Builder:
+class _Builder(GraphNodes):
     def __init__(self, packed: Packed) -> None:
+        super().__init__()
         self._packed = packed
         self._shape: Shape = packed.shape
         self._constants: list[TensorProto] = []
-        self._nodes: list[NodeProto] = []
 
     def model(self) -> bytes:
         hidden = self._layers()
@@ -122,19 +120,3 @@ class _Builder:
     def _constant(self, name: str, values: NDArray[np.generic]) -> str:
         self._constants.append(numpy_helper.from_array(np.ascontiguousarray(values), name))
         return name
-
-    def _node(
-        self,
-        operator: str,
-        inputs: Sequence[str],
-        domain: str = "",
-        *,
-        out: str = "",
-        **attributes: Any,
-    ) -> str:
-        """Add a node; the name of its output."""
-        out = out or f"{operator}.{len(self._nodes)}"
-        self._nodes.append(
-            helper.make_node(operator, inputs, [out], None, None, domain, **attributes)
-        )
-        return out

@@ -8,14 +8,16 @@ With ``int8`` the weights have a scale a column and the activations one a row, t
 follows from the token alone (DECISIONS.md).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import BinaryIO, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+from onnx import ModelProto, TensorProto, helper, numpy_helper
+
+from server.models.graph_nodes import GraphNodes
 
 FUSED = "com.microsoft"  # ONNX Runtime's own operators
 OPSET = 19
@@ -54,16 +56,16 @@ def write(shape: Shape, tensor: Callable[[str], Floats], file: Path, *, int8: bo
     file.write_bytes(model.SerializeToString())
 
 
-class _Builder:
+class _Builder(GraphNodes):
     def __init__(
         self, shape: Shape, tensor: Callable[[str], Floats], constants: BinaryIO, *, int8: bool
     ) -> None:
+        super().__init__()
         self._shape = shape
         self._tensor = tensor
         self._file = constants
         self._int8 = int8
         self._constants: dict[str, TensorProto] = {}
-        self._nodes: list[NodeProto] = []
         self._quantised: dict[str, tuple[str, str]] = {}
 
     def model(self) -> ModelProto:
@@ -227,19 +229,3 @@ class _Builder:
             tensor.external_data.add(key=key, value=value)
         self._constants[name] = tensor
         return name
-
-    def _node(
-        self,
-        operator: str,
-        inputs: Sequence[str],
-        domain: str = "",
-        *,
-        out: str = "",
-        **attributes: Any,
-    ) -> str:
-        """Add a node; the name of its output."""
-        out = out or f"{operator}.{len(self._nodes)}"
-        self._nodes.append(
-            helper.make_node(operator, inputs, [out], None, None, domain, **attributes)
-        )
-        return out

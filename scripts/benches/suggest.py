@@ -1,4 +1,5 @@
-"""Suggestions: how long a collection's phrases take to be made, and how long a request takes then.
+"""Suggestions: how long a collection's phrases take to be made, how long a restart takes to read them, and
+how long a request takes then.
 
 Indexes the corpus of a folder in BEIR form, without vectors, into a collection of its own, which is
 removed afterwards, and types beginnings of its own phrases, warm: characters, pinyin, initials, two words
@@ -19,6 +20,7 @@ from pathlib import Path
 
 from server.app import open_services
 from server.documents import Document
+from server.retrieval.lexicon_notes import LexiconNotes
 from server.retrieval.pinyin import has_han, readings
 from server.settings import Settings
 from server.web.services import Services
@@ -85,6 +87,9 @@ def measure(services: Services, documents: Sequence[Document], requests: int) ->
         "made in s": round(time.perf_counter() - began, 1),
         "memory MB": round(memory() - before),
     }
+    began = time.perf_counter()
+    if LexiconNotes(services.store.notes).newer(COLLECTION, 0):  # one made in no time is not kept
+        report["read in s"] = round(time.perf_counter() - began, 1)
     for kind, texts in beginnings(documents, requests).items():
 
         def complete(text: str) -> object:

@@ -76,9 +76,10 @@ class Lexicon:
     ) -> None:
         normalizer = Normalizer()
         self.entries = entries
+        self.classes = classes
+        self.sizes = sizes
         self.keys = [squeezed(entry.text, normalizer) for entry in entries]
-        self._classes = classes
-        self._sizes = np.array(sizes or [0] * len(classes), dtype=np.int64)
+        self._documents = np.array(sizes or [0] * len(classes), dtype=np.int64)
         pairs = [pair for entry in entries for pair in entry.counts]
         self._class_of = np.fromiter((each for each, _ in pairs), np.int32, len(pairs))
         self._counts = np.fromiter((count for _, count in pairs), np.int32, len(pairs))
@@ -124,14 +125,14 @@ class Lexicon:
         allowed = np.array(
             [
                 groups is None or mine is None or PUBLIC in mine or not groups.isdisjoint(mine)
-                for mine in self._classes
+                for mine in self.classes
             ],
             dtype=np.int32,
         )
         if not len(self.entries):
             return View(self, np.empty(0, np.int32), np.empty(0, np.float32))
         counts = np.add.reduceat(self._counts * allowed[self._class_of], self._starts)
-        documents = int((self._sizes * allowed).sum())
+        documents = int((self._documents * allowed).sum())
         shown = (counts > 0) & ~(self._is_vague & (counts < 2))
         if documents >= _LEAST_DOCUMENTS:
             shown &= ~(self._is_word & (counts > _COMMON_SHARE * documents))

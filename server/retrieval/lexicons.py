@@ -1,11 +1,11 @@
 """Lexicons: each collection's phrases and asked queries, made and kept up in the background.
 
-A lexicon is made from the chunks that the store has, by each server process for itself, when somebody
-first types into a search box of the collection, and made anew when the store's mark has changed. It is
-never waited for. A thread that makes one rests as long as it works, and does not begin again before
-_REST times as long as it took has passed, so that a collection that is always written to costs a few per
-cent of a core. Until then the phrases are as they were; the caller checks each with the store before it
-is shown.
+A lexicon is made from the chunks that the store has when somebody first types into a search box of the
+collection, and made anew when the store's mark has changed. It is never waited for. A thread that makes
+one rests as long as it works, and does not begin again before _REST times as long as it took has passed,
+so that a collection that is always written to costs a few per cent of a core. Until then the phrases are
+as they were; the caller checks each with the store before it is shown. One that took long is kept in the
+store: other servers take it over instead of making their own, and a restart begins with it.
 """
 
 import logging
@@ -18,11 +18,13 @@ from server.errors import CollectionNotFound, StoreUnavailable, TanyuanError
 from server.live import LiveCollections
 from server.retrieval.lexicon import Entry, Lexicon
 from server.retrieval.lexicon_builder import MAX_PHRASE_CHARS, LexiconBuilder
+from server.retrieval.lexicon_notes import LexiconNotes
 from server.retrieval.query_log import MAX_QUERIES, QueryLog
 from server.stores.contract import Store
 
 MAX_LEXICONS = 16  # kept; one of 60,000 phrases takes some 60 MB
 LEAST_ASKED = 2  # a query asked once may be anybody's slip, or a secret
+LONG_SECONDS = 1.0  # what is made in less is not worth a write to the store
 
 _WORKERS = 2
 _LOOK_SECONDS = 2.0  # how often a collection is looked at for changes
@@ -47,8 +49,11 @@ class Phrases:
 
 @dataclass(slots=True)
 class _Kept:
+    """``version``: of the note that the phrases come from or were kept in."""
+
     phrases: Phrases | None = None
     mark: str = ""
+    version: int = 0
     next_look: float = 0.0
     next_make: float = 0.0
     next_queries: float = 0.0
@@ -57,12 +62,22 @@ class _Kept:
 
 
 class Lexicons:
-    """Thread-safe. Nothing is read and no thread started before the first use."""
+    """Thread-safe. Nothing is read and no thread started before the first use. What took
+    ``long_seconds`` or more to make is kept in the store."""
 
-    def __init__(self, store: Store, live: LiveCollections, query_log: QueryLog | None) -> None:
+    def __init__(
+        self,
+        store: Store,
+        live: LiveCollections,
+        query_log: QueryLog | None,
+        *,
+        long_seconds: float = LONG_SECONDS,
+    ) -> None:
         self._store = store
         self._live = live
         self._query_log = query_log
+        self._long_seconds = long_seconds
+        self._notes = LexiconNotes(store.notes)
         self._kept: dict[str, _Kept] = {}
         self._mutex = threading.Lock()
         self._pool: ThreadPoolExecutor | None = None
@@ -115,11 +130,11 @@ class Lexicons:
         try:
             kept.next_look = time.monotonic() + _LOOK_SECONDS
             with kept.making:
-                phrases = kept.phrases
                 if time.monotonic() >= kept.next_make and (
-                    phrases is None or self._store.mark(collection) != kept.mark
+                    kept.phrases is None or self._store.mark(collection) != kept.mark
                 ):
-                    phrases = self._make(collection, kept, rest=True)
+                    self._bring_up(collection, kept)
+                phrases = kept.phrases
                 if phrases is not None and time.monotonic() >= kept.next_queries:
                     self._read_queries(collection, kept, phrases)
         except CollectionNotFound:
@@ -131,6 +146,20 @@ class Lexicons:
                 _log.warning("suggestions of %s: %s", collection, error.message)
         finally:
             kept.waiting = False
+
+    def _bring_up(self, collection: str, kept: _Kept) -> None:
+        """Take over what is kept in the store, and make what that is too old for."""
+        found = self._notes.newer(collection, kept.version)
+        if found is not None:
+            kept.version, kept.mark = found.version, found.mark
+            _show(kept, found.lexicon)
+            passed = time.time() - found.made
+            if 0 <= passed < _rest(found.took):
+                kept.next_make = time.monotonic() + _rest(found.took) - passed
+                return
+            if self._store.mark(collection) == found.mark:
+                return
+        self._make(collection, kept, rest=True)
 
     def _make(self, collection: str, kept: _Kept, *, rest: bool) -> Phrases:
         began = time.monotonic()
@@ -145,12 +174,18 @@ class Lexicons:
                     raise StoreUnavailable("The server is stopping.")
                 pause = time.monotonic()
         lexicon = builder.finish()
-        queries = kept.phrases.queries if kept.phrases else _EMPTY
-        kept.phrases = Phrases(documents=lexicon, queries=queries)
+        phrases = _show(kept, lexicon)
         kept.mark = mark
         took = time.monotonic() - began
-        kept.next_make = time.monotonic() + max(_LEAST_REST_SECONDS, _REST * took)
-        return kept.phrases
+        kept.next_make = time.monotonic() + _rest(took)
+        if took >= self._long_seconds:
+            try:
+                kept.version = self._notes.put(
+                    collection, lexicon, mark=mark, made=time.time(), took=took
+                )
+            except TanyuanError as error:
+                _log.warning("suggestions of %s are not kept: %s", collection, error.message)
+        return phrases
 
     def _read_queries(self, collection: str, kept: _Kept, phrases: Phrases) -> Phrases:
         kept.next_queries = time.monotonic() + _QUERY_SECONDS
@@ -165,6 +200,17 @@ class Lexicons:
         ]
         kept.phrases = Phrases(documents=phrases.documents, queries=Lexicon(entries, [None]))
         return kept.phrases
+
+
+def _show(kept: _Kept, lexicon: Lexicon) -> Phrases:
+    queries = kept.phrases.queries if kept.phrases else _EMPTY
+    kept.phrases = Phrases(documents=lexicon, queries=queries)
+    return kept.phrases
+
+
+def _rest(took: float) -> float:
+    """Seconds before a lexicon that took this long is made anew."""
+    return max(_LEAST_REST_SECONDS, _REST * took)
 
 
 def _report(done: "Future[None]") -> None:

@@ -243,6 +243,11 @@ class Passage:
     revision: int
     windows: Vectors | None = None
 
+    @property
+    def full_text(self) -> str:
+        """As models read it."""
+        return passage_text(self.title, self.chunk.headings, self.chunk.text)
+
 
 def heading_path(title: str, headings: tuple[str, ...]) -> str:
     """The title and the headings, outermost first, joined by " > "; a repeated one stands once."""

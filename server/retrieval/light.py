@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 
 from server.analysis.contract import Analyzer
-from server.documents import Passage, Vector, passage_text
+from server.documents import Passage, Vector
 from server.errors import InvalidInput
 from server.hits import Ranker
 from server.retrieval.evidence import QueryTerms
@@ -98,10 +98,7 @@ class LightRanker:
         }
 
     def _words(self, candidate: Candidate) -> dict[str, float]:
-        passage = candidate.passage
-        read = self.analyzer.analyze(
-            passage_text(passage.title, passage.chunk.headings, passage.chunk.text)
-        )
+        read = self.analyzer.analyze(candidate.passage.full_text)
         return {
             "bm25": self.weights.bm25 * candidate.fused["bm25"],
             "coverage": self.weights.coverage * self.terms.coverage(read),

@@ -4,18 +4,18 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from server.analysis.contract import Analysis, Analyzer
+from server.analysis.contract import Analysis
 from server.analysis.normalize import Normalizer
-from server.documents import PUBLIC, Passage, document_id_of, passage_text
+from server.documents import PUBLIC, Passage
 from server.errors import GenerationChanged
-from server.hits import Degraded, Hit, Ranker, Retrieval
+from server.hits import Degraded, Ranker, Retrieval
 from server.live import Live, LiveCollections
 from server.models.contract import Reranker
 from server.retrieval.clock import RequestClock
 from server.retrieval.exact import ExactPhrases, first
 from server.retrieval.fusion import Fusion, Ranked, Worth, contributions, fuse
-from server.retrieval.highlight import highlight
 from server.retrieval.light import Candidate, Evidence, LightRanker
+from server.retrieval.page import grouped, hit
 from server.retrieval.profile import Profile
 from server.retrieval.profiles import QueryProfiles
 from server.retrieval.query import SearchQuery, additions, text_clauses, with_additions
@@ -162,7 +162,7 @@ class Searcher:
         order = first(order, held)
         more = dict.fromkeys(order, 0)
         if query.group:
-            order, more = _group(order)
+            order, more = grouped(order)
         page = order[query.offset : query.offset + query.size]
         with clock.stage("passages"):
             wanted = [chunk_id for chunk_id in page if chunk_id not in passages]
@@ -170,13 +170,13 @@ class Searcher:
         ranking = Ranking(lists)
         with clock.stage("highlight"):
             hits = tuple(
-                self._hit(
+                hit(
                     passages[chunk_id],
-                    shown if query.highlight else None,
-                    live.analyzer,
-                    ranking,
-                    more[chunk_id],
-                    said.get(chunk_id) if query.explain else None,
+                    query=shown if query.highlight else None,
+                    analyzer=live.analyzer,
+                    ranking=ranking,
+                    more=more[chunk_id],
+                    evidence=said.get(chunk_id) if query.explain else None,
                 )
                 for chunk_id in page
                 if chunk_id in passages  # deleted since the retrievers saw it
@@ -237,7 +237,7 @@ class Searcher:
                 chunk_id: score
                 for chunk_id, score in found
                 if chunk_id in passages
-                and exact.held_by(live.analyzer.analyze(_read(passages[chunk_id])))
+                and exact.held_by(live.analyzer.analyze(passages[chunk_id].full_text))
             }
 
     def _passages(
@@ -296,43 +296,17 @@ class Searcher:
         with clock.stage("rerank"):
             result = rerank(
                 query.query,
-                [(chunk_id, _read(passages[chunk_id])) for chunk_id in top if chunk_id in passages],
+                [
+                    (chunk_id, passages[chunk_id].full_text)
+                    for chunk_id in top
+                    if chunk_id in passages
+                ],
                 reranker,
                 seconds=min(self._rerank_seconds, clock.left),
                 clock=self._clock,
             )
         clock.degraded.extend(result.degraded)
         return _by_score(result.scores)
-
-    @staticmethod
-    def _hit(
-        passage: Passage,
-        query: Analysis | None,
-        analyzer: Analyzer,
-        ranking: Ranking,
-        more: int,
-        said: Evidence | None,
-    ) -> Hit:
-        chunk = passage.chunk
-        scores = ranking.scores(chunk.id)
-        return Hit(
-            document_id=chunk.document_id,
-            chunk_id=chunk.id,
-            title=passage.title,
-            text=chunk.text,
-            start=chunk.start,
-            end=chunk.end,
-            headings=chunk.headings,
-            source=passage.source,
-            metadata=passage.metadata,
-            score=[*scores.values()][-1],
-            scores=scores,
-            ranks=ranking.ranks(chunk.id),
-            highlights=highlight(chunk.text, query, analyzer) if query else (),
-            title_highlights=highlight(passage.title, query, analyzer) if query else (),
-            more=more,
-            evidence=said,
-        )
 
 
 def visible(filter_: Filter | None, groups: frozenset[str] | None) -> Filter | None:
@@ -346,17 +320,3 @@ def visible(filter_: Filter | None, groups: frozenset[str] | None) -> Filter | N
 def _by_score(scores: Mapping[str, float]) -> Ranked:
     """By falling score, ties by chunk id."""
     return sorted(scores.items(), key=lambda item: (-item[1], item[0]))
-
-
-def _read(passage: Passage) -> str:
-    return passage_text(passage.title, passage.chunk.headings, passage.chunk.text)
-
-
-def _group(order: Sequence[str]) -> tuple[list[str], dict[str, int]]:
-    """The best chunk of each document in order, and how many others of it were found."""
-    best: dict[str, str] = {}
-    more: dict[str, int] = {}
-    for chunk_id in order:
-        first = best.setdefault(document_id_of(chunk_id), chunk_id)
-        more[first] = more.get(first, -1) + 1
-    return list(best.values()), more

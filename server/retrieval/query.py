@@ -3,7 +3,9 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from server.analysis import numerals
 from server.analysis.contract import Analysis, Analyzer, is_character
+from server.analysis.normalize import Normalizer
 from server.analysis.stopwords import NO_STOP_WORDS, StopWords
 from server.analysis.synonyms import Synonyms
 from server.documents import check_collection
@@ -17,10 +19,10 @@ from server.texts import check_text
 
 MAX_QUERY_CHARS = 2_000
 
-# A synonym's phrase, all its terms together, weighs this much of the phrase that stands in the query:
-# a half keeps what has the exact words above what has their synonyms only, also where the synonym is
+# A phrase that is added, all its terms together, weighs this much of the phrase that stands in the query:
+# a half keeps what has the exact words above what has their synonyms only, also where the other is
 # somewhat rarer, and still lets it outweigh any one chance bigram.
-SYNONYM_WEIGHT = 0.5
+ADDED_WEIGHT = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,23 +67,26 @@ class SearchQuery:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Addition:
-    """A phrase that synonyms add to a query; ``shares``: by kind of terms, the weight of each of its
-    terms beside that of a term of the query."""
+    """A phrase that is looked for beside one of the query; ``shares``: by kind of terms, the weight of
+    each of its terms beside that of a term of the query."""
 
     phrase: str
     analysis: Analysis
     shares: Mapping[str, float]
 
 
-def additions(query: str, analyzer: Analyzer, synonyms: Synonyms) -> tuple[Addition, ...]:
-    """What synonyms add to a query, each phrase once."""
+def additions(
+    query: str, analyzer: Analyzer, normalizer: Normalizer, synonyms: Synonyms
+) -> tuple[Addition, ...]:
+    """What synonyms and other writings of numbers add to a query, each phrase once."""
     found: dict[str, Addition] = {}
-    for expansion in synonyms.expand(query):
+    numbers = numerals.expand(normalizer.normalize(query).text)
+    for expansion in (*synonyms.expand(query), *numbers):
         own = _terms(analyzer.analyze(expansion.phrase))
         for phrase in expansion.added:
             analysis = analyzer.analyze(phrase)
             shares = {
-                name: SYNONYM_WEIGHT * min(1.0, len(own[name]) / max(1, len(terms)))
+                name: ADDED_WEIGHT * min(1.0, len(own[name]) / max(1, len(terms)))
                 for name, terms in _terms(analysis).items()
             }
             found.setdefault(phrase, Addition(phrase=phrase, analysis=analysis, shares=shares))
@@ -95,8 +100,8 @@ def text_clauses(
     added: Sequence[Addition] = (),
     stop_words: StopWords = NO_STOP_WORDS,
 ) -> tuple[TextClause, ...]:
-    """One clause a kind of terms that has a weight and terms, and more for what synonyms added; none for
-    a query without any term. A term that the query itself has is not added again."""
+    """One clause a kind of terms that has a weight and terms, and more for what is looked for beside
+    them; none for a query without any term. A term that the query itself has is not added again."""
     terms = _terms(stop_words.without(analysis))
     extra = {kind: _added_terms(kind, terms[kind], added) for kind in terms}
     return tuple(
@@ -111,7 +116,7 @@ def text_clauses(
 
 
 def with_additions(analysis: Analysis, added: Sequence[Addition]) -> Analysis:
-    """The query's terms and those that synonyms added, as highlights want them."""
+    """The query's terms and those looked for beside them, as highlights want them."""
     if not added:
         return analysis
     analyses = (analysis, *(addition.analysis for addition in added))

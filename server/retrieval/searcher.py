@@ -199,10 +199,11 @@ class Searcher:
     def _analyze(
         self, query: SearchQuery, live: Live, profile: Profile
     ) -> tuple[Analysis, tuple[TextClause, ...], Analysis]:
-        """The query's own terms, what of them and their synonyms is searched, and what is highlighted."""
+        """The query's own terms, what of them and of their other writings is searched, and what is
+        highlighted."""
         analysis = live.analyzer.analyze(query.query)
         words = self._vocabulary.of(query.collection)
-        added = additions(query.query, live.analyzer, words.synonyms)
+        added = additions(query.query, live.analyzer, self._normalizer, words.synonyms)
         clauses = text_clauses(analysis, profile, added=added, stop_words=words.stop_words)
         return analysis, clauses, with_additions(analysis, added)
 

@@ -1,10 +1,12 @@
-"""What of a query goes to the BM25 retriever: its terms, those that synonyms add, without stop words."""
+"""What of a query goes to the BM25 retriever: its terms, those that synonyms and other writings of numbers
+add, without stop words."""
 
 from collections.abc import Iterator
 
 import pytest
 
 from server.analysis.analyzer import JiebaAnalyzer
+from server.analysis.normalize import Normalizer
 from server.analysis.stopwords import StopWords
 from server.analysis.synonyms import Synonyms
 from server.documents import Chunk, Document, IndexedChunk
@@ -12,7 +14,7 @@ from server.recipes import Recipe
 from server.retrieval.highlight import highlight
 from server.retrieval.profile import Profile
 from server.retrieval.query import (
-    SYNONYM_WEIGHT,
+    ADDED_WEIGHT,
     additions,
     text_clauses,
     with_additions,
@@ -21,6 +23,7 @@ from server.stores.contract import LegsRequest, TextClause, Write
 from server.stores.embedded.store import EmbeddedStore
 
 ANALYZER = JiebaAnalyzer()
+NORMALIZER = Normalizer()
 PROFILE = Profile(field_weights={"words": 1.0, "bigrams": 0.5, "title_words": 0.2})
 
 
@@ -28,7 +31,7 @@ def clauses(query: str, *lines: str, stop_words: tuple[str, ...] = ()) -> tuple[
     return text_clauses(
         ANALYZER.analyze(query),
         Profile(),
-        added=additions(query, ANALYZER, Synonyms.parse(lines)),
+        added=additions(query, ANALYZER, NORMALIZER, Synonyms.parse(lines)),
         stop_words=StopWords.parse(stop_words),
     )
 
@@ -57,7 +60,7 @@ def test_a_synonym_weighs_half_of_the_phrase_that_it_stands_for() -> None:
     found = text_clauses(
         ANALYZER.analyze("笔记本"),
         PROFILE,
-        added=additions("笔记本", ANALYZER, Synonyms.parse(["笔记本, laptop"])),
+        added=additions("笔记本", ANALYZER, NORMALIZER, Synonyms.parse(["笔记本, laptop"])),
     )
     assert TextClause(field="words", terms=("laptop",), weight=0.5) in found
     assert TextClause(field="bigrams", terms=("laptop",), weight=0.25) in found
@@ -72,7 +75,7 @@ def test_a_long_synonym_weighs_no_more_than_a_short_one() -> None:
             for clause in found
             if clause.field == name and "vpn" not in clause.terms
         )
-        assert total == pytest.approx(SYNONYM_WEIGHT * Profile().field_weights[name])
+        assert total == pytest.approx(ADDED_WEIGHT * Profile().field_weights[name])
 
 
 def test_terms_of_the_query_are_not_added_again() -> None:
@@ -99,6 +102,9 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedStore]:
         "synonym": "员工的光缆连接说明",
         "long": "员工的虚拟专用网络连接说明",
         "other": "员工的食堂菜单说明",
+        "figures": "离职须提前15日提出",
+        "characters": "离职须提前十五日提出",
+        "article": "第三十条 加班须经批准",
     }
     opened.write("c", [_write(name, text) for name, text in texts.items()], refresh=True)
     yield opened
@@ -136,8 +142,23 @@ def test_a_one_way_rule_does_not_find_backwards(store: EmbeddedStore) -> None:
     assert ranked(store, "光缆", "宽带 => 光缆") == ["synonym"]
 
 
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ("15日", ["figures", "characters"]),
+        ("十五日", ["characters", "figures"]),
+        ("15天内", ["figures", "characters"]),
+        ("第30条", ["article"]),
+    ],
+)
+def test_a_number_finds_its_other_writing_after_its_own(
+    store: EmbeddedStore, query: str, expected: list[str]
+) -> None:
+    assert ranked(store, query)[: len(expected)] == expected
+
+
 def test_highlights_show_synonyms_too() -> None:
-    found = additions("宽带", ANALYZER, Synonyms.parse(["宽带 => 光缆"]))
+    found = additions("宽带", ANALYZER, NORMALIZER, Synonyms.parse(["宽带 => 光缆"]))
     assert [addition.phrase for addition in found] == ["光缆"]
     terms = with_additions(ANALYZER.analyze("宽带"), found)
     text = "光缆和宽带"

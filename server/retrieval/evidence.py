@@ -12,25 +12,52 @@ from server.stores.contract import Frequencies
 
 
 @dataclass(frozen=True, slots=True)
+class OtherWords:
+    """``others``, all together, say what ``own``, which are among the query's words, do."""
+
+    own: frozenset[str]
+    others: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
 class QueryTerms:
     """The terms of a query with what each tells (idf).
 
     ``words``: distinct words. ``phrase``: bigrams and Latin words in their order, as they stand in the
-    field of bigrams. ``total``: all that the words could tell together.
+    field of bigrams. ``total``: all that the words could tell together. ``said_otherwise``: what is as
+    good as having words.
     """
 
     words: Mapping[str, float]
     phrase: tuple[str, ...]
     phrase_idf: Mapping[str, float]
+    said_otherwise: tuple[OtherWords, ...] = ()
 
     @classmethod
-    def of(cls, analysis: Analysis, frequencies: Frequencies) -> "QueryTerms":
-        words = dict.fromkeys(token.term for token in analysis.words)
+    def of(
+        cls,
+        analysis: Analysis,
+        frequencies: Frequencies,
+        said_otherwise: Sequence[OtherWords] = (),
+    ) -> "QueryTerms":
+        words = {
+            term: frequencies.idf("words", term)
+            for term in dict.fromkeys(token.term for token in analysis.words)
+        }
+        for each in said_otherwise:
+            # Words that nobody wrote have the highest idf of all: they tell no more than those which
+            # the collection has in their place.
+            lacking = [term for term in each.own if not frequencies.of["words"].get(term)]
+            most = sum(words[term] for term in lacking)
+            there = sum(frequencies.idf("words", term) for term in each.others)
+            if there < most:
+                words |= {term: words[term] * there / most for term in lacking}
         phrase = phrase_terms(analysis)
         return cls(
-            {term: frequencies.idf("words", term) for term in words},
+            words,
             phrase,
             {term: frequencies.idf("bigrams", term) for term in dict.fromkeys(phrase)},
+            tuple(said_otherwise),
         )
 
     @property
@@ -38,10 +65,14 @@ class QueryTerms:
         return sum(self.words.values())
 
     def coverage(self, passage: Analysis) -> float:
-        """The share of the words' idf that the passage has, from 0 to 1."""
+        """The share of the words' idf that the passage has, in these or other words, from 0 to 1."""
         if not self.total:
             return 0.0
-        found = {token.term for token in passage.words} & self.words.keys()
+        has = {token.term for token in passage.words}
+        found = has & self.words.keys()
+        for each in self.said_otherwise:
+            if each.others <= has:
+                found |= each.own
         return sum(self.words[term] for term in found) / self.total
 
     def longest_phrase(self, passage: Analysis) -> float:
@@ -63,10 +94,15 @@ class QueryTerms:
         return longest / whole
 
 
-def query_terms(analysis: Analysis) -> dict[str, Sequence[str]]:
+def query_terms(
+    analysis: Analysis, said_otherwise: Sequence[OtherWords] = ()
+) -> dict[str, Sequence[str]]:
     """The terms of a query whose frequencies QueryTerms needs, by text field."""
+    words = dict.fromkeys(token.term for token in analysis.words)
+    for each in said_otherwise:
+        words |= dict.fromkeys(sorted(each.others))
     return {
-        "words": tuple(dict.fromkeys(token.term for token in analysis.words)),
+        "words": tuple(words),
         "bigrams": tuple(dict.fromkeys(phrase_terms(analysis))),
     }
 

@@ -11,6 +11,7 @@ from server.analysis.synonyms import Synonyms
 from server.documents import check_collection
 from server.errors import InvalidInput, PageTooDeep
 from server.hits import Mode
+from server.retrieval.evidence import OtherWords
 from server.retrieval.fusion import Fusion
 from server.retrieval.profile import WEIGHTED, Profile
 from server.stores.contract import MAX_DEPTH, TextClause
@@ -67,10 +68,11 @@ class SearchQuery:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Addition:
-    """A phrase that is looked for beside one of the query; ``shares``: by kind of terms, the weight of
-    each of its terms beside that of a term of the query."""
+    """A phrase that is looked for beside one of the query; ``own``: the words of that one. ``shares``:
+    by kind of terms, the weight of each of its terms beside that of a term of the query."""
 
     phrase: str
+    own: frozenset[str]
     analysis: Analysis
     shares: Mapping[str, float]
 
@@ -89,7 +91,15 @@ def additions(
                 name: ADDED_WEIGHT * min(1.0, len(own[name]) / max(1, len(terms)))
                 for name, terms in _terms(analysis).items()
             }
-            found.setdefault(phrase, Addition(phrase=phrase, analysis=analysis, shares=shares))
+            found.setdefault(
+                phrase,
+                Addition(
+                    phrase=phrase,
+                    own=frozenset(own["words"]),
+                    analysis=analysis,
+                    shares=shares,
+                ),
+            )
     return tuple(found.values())
 
 
@@ -123,6 +133,16 @@ def with_additions(analysis: Analysis, added: Sequence[Addition]) -> Analysis:
     return Analysis(
         tuple(token for each in analyses for token in each.words),
         tuple(token for each in analyses for token in each.bigrams),
+    )
+
+
+def said_otherwise(analysis: Analysis, added: Sequence[Addition]) -> tuple[OtherWords, ...]:
+    """What is as good as having words of the query."""
+    words = {token.term for token in analysis.words}
+    return tuple(
+        OtherWords(own=own, others=others)
+        for each in added
+        if (own := each.own & words) and (others := frozenset(_terms(each.analysis)["words"]))
     )
 
 

@@ -1,5 +1,6 @@
 """The retrievers of a search, asked side by side, and what a score of each is worth."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -9,7 +10,7 @@ from server.errors import EmbedderUnavailable, GenerationChanged, TanyuanError
 from server.hits import Degraded, Stage
 from server.live import Live
 from server.retrieval.clock import RequestClock
-from server.retrieval.evidence import QueryTerms, query_terms
+from server.retrieval.evidence import OtherWords, QueryTerms, query_terms
 from server.retrieval.exact import ExactPhrases
 from server.retrieval.fusion import Ranked, Worth
 from server.retrieval.query import SearchQuery
@@ -126,6 +127,7 @@ def weigh(
     live: Live,
     legs: Legs,
     analysis: Analysis,
+    said_otherwise: Sequence[OtherWords],
     *,
     clock: RequestClock,
 ) -> Weighed | None:
@@ -136,14 +138,16 @@ def weigh(
     with clock.stage("weigh"):
         try:
             frequencies = store.frequencies(
-                query.collection, query_terms(analysis), generation=legs.generation
+                query.collection,
+                query_terms(analysis, said_otherwise),
+                generation=legs.generation,
             )
         except GenerationChanged:
             raise
         except TanyuanError as error:
             clock.degraded.append(Degraded("weigh", error.message))
             return None
-        terms = QueryTerms.of(analysis, frequencies)
+        terms = QueryTerms.of(analysis, frequencies, said_otherwise)
     return Weighed(
         terms=terms,
         worth=Worth(

@@ -18,7 +18,14 @@ from server.retrieval.light import Candidate, Evidence, LightRanker
 from server.retrieval.page import grouped, hit
 from server.retrieval.profile import Profile
 from server.retrieval.profiles import QueryProfiles
-from server.retrieval.query import SearchQuery, additions, text_clauses, with_additions
+from server.retrieval.query import (
+    Addition,
+    SearchQuery,
+    additions,
+    said_otherwise,
+    text_clauses,
+    with_additions,
+)
 from server.retrieval.query_words import QueryVocabulary
 from server.retrieval.ranking import Ranking
 from server.retrieval.rerank import rerank
@@ -109,7 +116,7 @@ class Searcher:
         fusion = query.fusion or profile.fusion
         fusion = replace(fusion, window=max(fusion.window, query.offset + query.size))
         with clock.stage("analyze"):
-            analysis, clauses, shown = self._analyze(query, live, profile)
+            analysis, added, clauses = self._analyze(query, live, profile)
         filter_ = visible(query.filter, groups)
         retrieved = retrieve(
             self._store,
@@ -127,7 +134,8 @@ class Searcher:
         if len(lists) == 1:
             (ranked,) = lists.values()
         else:
-            weighed = weigh(self._store, query, live, legs, analysis, clock=clock)
+            otherwise = said_otherwise(analysis, added)
+            weighed = weigh(self._store, query, live, legs, analysis, otherwise, clock=clock)
             if weighed is None and fusion.method == "log_odds":
                 fusion = replace(fusion, method="convex")
             with clock.stage("fuse"):
@@ -169,6 +177,7 @@ class Searcher:
             passages.update(self._passages(query, legs, wanted))
         ranking = Ranking(lists)
         with clock.stage("highlight"):
+            shown = with_additions(analysis, added)
             hits = tuple(
                 hit(
                     passages[chunk_id],
@@ -198,14 +207,13 @@ class Searcher:
 
     def _analyze(
         self, query: SearchQuery, live: Live, profile: Profile
-    ) -> tuple[Analysis, tuple[TextClause, ...], Analysis]:
-        """The query's own terms, what of them and of their other writings is searched, and what is
-        highlighted."""
+    ) -> tuple[Analysis, tuple[Addition, ...], tuple[TextClause, ...]]:
+        """The query's own terms, what is looked for beside them, and what is searched."""
         analysis = live.analyzer.analyze(query.query)
         words = self._vocabulary.of(query.collection)
         added = additions(query.query, live.analyzer, self._normalizer, words.synonyms)
         clauses = text_clauses(analysis, profile, added=added, stop_words=words.stop_words)
-        return analysis, clauses, with_additions(analysis, added)
+        return analysis, added, clauses
 
     def _profile(self, query: SearchQuery, clock: RequestClock) -> Profile:
         if query.profile is not None:

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from server.analysis.analyzer import JiebaAnalyzer
-from server.retrieval.evidence import QueryTerms, phrase_terms, query_terms
+from server.retrieval.evidence import OtherWords, QueryTerms, phrase_terms, query_terms
 from server.stores.contract import Frequencies
 
 ANALYZER = JiebaAnalyzer()
@@ -42,6 +42,33 @@ def test_rare_words_count_more():
     assert terms.coverage(rare) > 0.9
     assert terms.coverage(common) < 0.1
     assert terms.coverage(rare) + terms.coverage(common) == pytest.approx(1)
+
+
+def said(query, own, others, of):
+    analysis = ANALYZER.analyze(query)
+    otherwise = [OtherWords(frozenset(own), frozenset(each)) for each in others]
+    counts = {name: dict.fromkeys(ts, 10) for name, ts in query_terms(analysis, otherwise).items()}
+    counts["words"] |= of
+    return QueryTerms.of(analysis, Frequencies(chunks=1000, of=counts), otherwise)
+
+
+def test_what_is_said_in_other_words_is_covered():
+    terms = said("alpha beta", {"alpha"}, [{"gamma", "delta"}, {"eta"}], {})
+
+    assert terms.coverage(ANALYZER.analyze("alpha beta")) == pytest.approx(1)
+    assert terms.coverage(ANALYZER.analyze("delta beta gamma")) == pytest.approx(1)
+    assert terms.coverage(ANALYZER.analyze("eta beta")) == pytest.approx(1)
+    assert terms.coverage(ANALYZER.analyze("gamma beta")) == pytest.approx(0.5)
+
+
+def test_words_that_nobody_wrote_tell_no_more_than_those_in_their_place():
+    there = said("alpha beta", {"alpha"}, [{"gamma"}], {"alpha": 10, "gamma": 900})
+    lacking = said("alpha beta", {"alpha"}, [{"gamma"}], {"alpha": 0, "gamma": 10})
+    common = said("alpha beta", {"alpha"}, [{"gamma"}, {"eta"}], {"alpha": 0, "eta": 900})
+
+    assert there.words["alpha"] == pytest.approx(there.words["beta"])
+    assert lacking.words["alpha"] == pytest.approx(lacking.words["beta"])
+    assert common.words["alpha"] < 0.2
 
 
 def test_english_phrases_are_words_side_by_side_in_order():

@@ -369,6 +369,16 @@ CODES = [
 ]
 
 
+@pytest.mark.parametrize(
+    ("query", "best"), [("伙食补贴每天120元", "travel"), ("5天年休假", "leave")]
+)
+def test_a_number_in_another_writing_counts_as_said(make_searcher, query, best):
+    """Not only to BM25: to the light ranker too, which else takes it for a word that is lacking."""
+    hits = search(make_searcher(light=True), query, explain=True, group=True).hits
+    evidence = {hit.document_id: hit.evidence for hit in hits}
+    assert evidence[best]["coverage"] == pytest.approx(2.0)
+
+
 @pytest.mark.parametrize("mode", ["hybrid", "bm25"])
 @pytest.mark.parametrize("light", [True, False])
 @pytest.mark.parametrize(

@@ -53,7 +53,7 @@ def expand(text: str) -> tuple[Expansion, ...]:
 
 
 def in_characters(number: int) -> str:
-    """A number from 0 to 10¹² - 1, as it is read: 一百零五, 十五, 两 nowhere."""
+    """A number as it is read: 一百零五, 十五, 两 nowhere. Raises ValueError but for 0 to 10¹² - 1."""
     if not 0 <= number < _MOST:
         raise ValueError(f"{number} has no writing here.")
     read = _read(number)
@@ -61,8 +61,8 @@ def in_characters(number: int) -> str:
 
 
 def in_figures(characters: str) -> int | None:
-    """The number that is read so, or None for what is not: the other way round of ``in_characters``,
-    with 两 for 二 and 〇 for 零."""
+    """The number that is read so, 0 to 10¹² - 1, or None for what is not: the other way round of
+    ``in_characters``, with 两 for 二 and 〇 for 零."""
     plain = characters.replace("两", "二").replace("〇", "零")
     whole = section = digit = 0  # ``section``: below the 万 or 亿 that may follow
     for sign in plain:

@@ -7,7 +7,7 @@ from base64 import b64encode
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from pydantic import Base64Bytes, TypeAdapter, ValidationError
+from pydantic import Base64Bytes, TypeAdapter
 from pydantic.dataclasses import dataclass as checked
 
 from server.retrieval.lexicon import Entry, Kind, Lexicon
@@ -68,7 +68,7 @@ class LexiconNotes:
             return None
         try:
             return _read(note)
-        except (ValidationError, ValueError, zlib.error):
+        except (ValueError, zlib.error):  # pydantic's errors are the former
             return None
 
     def put(self, collection: str, lexicon: Lexicon, *, mark: str, made: float, took: float) -> int:

@@ -177,11 +177,11 @@ class Searcher:
             passages.update(self._passages(query, legs, wanted))
         ranking = Ranking(lists)
         with clock.stage("highlight"):
-            shown = with_additions(analysis, added)
+            shown = with_additions(analysis, added) if query.highlight else None
             hits = tuple(
                 hit(
                     passages[chunk_id],
-                    query=shown if query.highlight else None,
+                    query=shown,
                     analyzer=live.analyzer,
                     ranking=ranking,
                     more=more[chunk_id],

@@ -3,7 +3,7 @@
 from itertools import permutations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from server.analysis.analyzer import JiebaAnalyzer
@@ -48,6 +48,9 @@ def changed(*words: str) -> tuple[WordChange, ...]:
 
 
 @given(text=TEXTS, pair=st.sampled_from(list(permutations(ANALYZERS, 2))))
+@example(
+    text="云云云云梯云梯云梯", pair=(ANALYZERS[0], ANALYZERS[1])
+)  # 云|云云 and 云云|云 are a tie
 @settings(max_examples=2_000)
 def test_where_terms_differ_the_terms_of_a_changed_word_stand(
     text: str, pair: tuple[JiebaAnalyzer, JiebaAnalyzer]
@@ -57,8 +60,11 @@ def test_where_terms_differ_the_terms_of_a_changed_word_stand(
         return
     normalized = Normalizer().normalize(text).text
     bigrams = {token.term for token in before.analyze(text).bigrams}
-    there = [change.word for change in word_changes(before, after) if change.word in normalized]
-    assert there
+    changes = word_changes(before, after)
+    there = [change.word for change in changes if change.word in normalized]
+    if not there:  # what is as likely either way, the sum of all frequencies decides
+        ways = [sorted(token.term for token in each.analyze(text).words) for each in pair]
+        assert shifts_all(changes) or ways[0] == ways[1]
     for word in there:
         assert set(terms_with(word)) <= bigrams
 

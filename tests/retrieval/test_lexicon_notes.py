@@ -71,7 +71,7 @@ def serve(store: Store) -> Iterator[Callable[[], Server]]:
 
 
 @pytest.fixture
-def handbook(store: Store, request: pytest.FixtureRequest) -> Iterator[str]:
+def handbook(store: Store) -> Iterator[str]:
     name = "kept-lexicon"
     make_indexer(store, ANALYZER).ensure_collection(name)
     put(store, name, "travel", "差旅费用报销标准", ["public"])
@@ -159,7 +159,7 @@ def test_a_note_that_can_not_be_read_is_made_anew(
     assert mended.value["format"] == note.value["format"]
 
 
-def test_one_too_big_to_keep_is_used_nevertheless(
+def test_one_that_can_not_be_kept_is_used_nevertheless(
     handbook: str, store: Store, serve: Callable[[], Server], caplog: pytest.LogCaptureFixture
 ) -> None:
     server = serve()
